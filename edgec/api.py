@@ -1,0 +1,490 @@
+"""What edgec does, as functions: the command line only parses options, calls these and prints."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .errors import BudgetError, UsageError
+from .output import Event, plural, size_text
+
+if TYPE_CHECKING:
+    from .board import Board
+    from .data import Dataset
+    from .ir import Graph
+    from .pipeline import Compiled
+    from .toolchain import Firmware
+    from .validation import Tolerance, ValidationResult
+
+GOALS = ("balanced", "ram", "time", "size")
+IO = ("int8", "float32")
+ALREADY_QUANTISED = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+)
+DEFAULT_BOARD = "cortex-m4"
+REFERENCE = "reference/model.onnx"
+FLOAT_REFERENCE = "reference/float.onnx"
+
+OnEvent = Callable[[Event], None]
+Shapes = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class BuildResult:
+    """directory: the package. report: the content of report.json. manifest: of manifest.json. firmware: the ELF file,
+    None where nothing was compiled for a target."""
+
+    directory: Path
+    report: dict
+    manifest: dict
+    firmware: Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class AnalyzeResult:
+    """report: as report.json, without compiled sizes. fits: False where weights or arena exceed the board or budget."""
+
+    report: dict
+    fits: bool
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizeResult:
+    """path: the ONNX file that was written. summary: what became integer, with which ranges, and what did not."""
+
+    path: Path
+    summary: dict
+
+
+def build(
+    model: str | Path,
+    *,
+    board: str = DEFAULT_BOARD,
+    out: str | Path | None = None,
+    name: str | None = None,
+    data: str | Path | None = None,
+    calibration: str = "minmax",
+    io: str = "int8",
+    goal: str = "balanced",
+    ram: int | None = None,
+    flash: int | None = None,
+    shapes: Shapes | None = None,
+    compile: bool = True,
+    dump_ir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+) -> BuildResult:
+    """Compiles an ONNX file to a C99 package in `out` (default build/<name>/<board>), and that to firmware.
+
+    data: calibration samples (.npz, .npy): a float model is quantised to int8 with them. calibration: "minmax" or
+    "percentile[:p]". io: element type of the inputs and outputs of a model that is quantised here. goal: one of GOALS.
+    ram, flash: budgets in bytes, below what the board has. shapes: symbolic input shapes by input name.
+    compile False: the package only. dump_ir: a directory for the text of the IR after every pass.
+
+    Raises UsageError, ModelError, UnsupportedError, BudgetError or ToolchainError; nothing is left then.
+    """
+    from . import board as boards, report, store
+
+    tell = on_event or _silent
+    _check_options(goal, io, calibration)
+    target = boards.load(board)
+    c_name = _c_name(model, name)
+    directory = Path(out) if out is not None else Path("build") / c_name / target.name
+    compiler = _find_compiler(target) if compile else None
+    with store.staged(directory) as stage:
+        source = _source(model, data, calibration, io, shapes, tell)
+        compiled = _compile_graph(source.graph, target, goal, c_name, dump_ir, tell)
+        _check_fits(report.make(compiled, target, None), ram, flash, "the weights alone")
+        store.write_files(stage, compiled.files)
+        store.write_files(stage, source.references)
+        firmware = _build_firmware(stage, target, compiler, tell) if compiler and not target.is_host else None
+        made = report.make(compiled, target, firmware, source.summary)
+        _check_fits(made, ram, flash, "code and weights")
+        store.write_files(
+            stage,
+            {
+                "report.json": store.json_text(made),
+                "report.txt": report.text(made),
+                "report.html": report.as_html(made),
+            },
+        )
+        options = {
+            "board": board if board.endswith(".toml") else target.name,
+            "goal": goal,
+            "name": c_name,
+            "shapes": {k: list(v) for k, v in sorted((shapes or {}).items())},
+            "data": bool(source.summary),
+            "calibration": calibration if source.summary else None,
+            "io": io if source.summary else None,
+        }
+        manifest = _manifest(
+            compiled, source, options, compiler.version if compiler else None, made, store.hashes(stage)
+        )
+        store.write_files(stage, {store.MANIFEST: store.json_text(manifest)})
+    elf = directory / firmware.elf.name if firmware else None
+    return BuildResult(directory, made, manifest, elf)
+
+
+def analyze(
+    model: str | Path,
+    *,
+    board: str = DEFAULT_BOARD,
+    data: str | Path | None = None,
+    calibration: str = "minmax",
+    io: str = "int8",
+    goal: str = "balanced",
+    ram: int | None = None,
+    flash: int | None = None,
+    shapes: Shapes | None = None,
+    on_event: OnEvent | None = None,
+) -> AnalyzeResult:
+    """What the model would need on the board: every step, arena, weights; writes nothing. Arguments as for `build`.
+
+    Raises what `build` raises, but a model that does not fit is a result here, not an error.
+    """
+    from . import board as boards, report
+
+    tell = on_event or _silent
+    _check_options(goal, io, calibration)
+    target = boards.load(board)
+    source = _source(model, data, calibration, io, shapes, tell)
+    compiled = _compile_graph(source.graph, target, goal, _c_name(model, None), None, tell)
+    made = report.make(compiled, target, None, source.summary)
+    problems = tuple(_excesses(made, ram, flash, "the weights alone"))
+    return AnalyzeResult(made, not problems, problems)
+
+
+def quantize(
+    model: str | Path,
+    *,
+    data: str | Path,
+    out: str | Path,
+    calibration: str = "minmax",
+    io: str = "int8",
+    shapes: Shapes | None = None,
+    on_event: OnEvent | None = None,
+) -> QuantizeResult:
+    """Quantises a float model to int8 and writes it as a standard ONNX file with QuantizeLinear and DequantizeLinear.
+
+    Raises UsageError (data that do not fit, a model that is quantised already, an unwritable `out`), ModelError,
+    UnsupportedError.
+    """
+    from . import store
+
+    tell = on_event or _silent
+    _check_options("balanced", io, calibration)
+    if Path(out).is_dir():
+        raise UsageError(f"the output is a directory: {out}", fix="give a file name, such as -o quantised.onnx")
+    source = _source(model, data, calibration, io, shapes, tell)
+    if source.summary is None:
+        raise UsageError("the model is quantised already", where=str(model), fix="build it as it is, without --data")
+    store.write_file(Path(out), source.references[REFERENCE])
+    return QuantizeResult(Path(out), source.summary)
+
+
+def validate(
+    target: str | Path,
+    *,
+    on: Sequence[str] = ("host",),
+    data: str | Path | None = None,
+    per_layer: bool = False,
+    samples: int | None = None,
+    tolerance: Tolerance | None = None,
+    board: str | None = None,
+    shapes: Shapes | None = None,
+    on_event: OnEvent | None = None,
+) -> ValidationResult:
+    """Runs the emitted C on the host and/or in the emulator and compares it with the ONNX model.
+
+    target: a package directory, or an .onnx file that is built first (for `board`, into a temporary directory).
+    board: default the package's own, or cortex-m4.
+    on: "host", "qemu" or both; both must give equal bits. data: samples; without, deterministic pseudo-random inputs.
+    per_layer: compare every step. samples: use the first so many. A result that is not `ok` is returned, not raised.
+
+    Raises UsageError, ModelError, ToolchainError, DeviceError, and what `build` raises.
+    """
+    import tempfile
+
+    from . import validation
+
+    tell, chosen = on_event or _silent, tolerance or validation.Tolerance()
+    unknown = [o for o in on if o not in validation.TARGETS]
+    if unknown or not on:
+        raise UsageError(
+            f"cannot validate on {', '.join(unknown) or 'nothing'}", fix="choose from: " + ", ".join(validation.TARGETS)
+        )
+    if samples is not None and samples < 1:
+        raise UsageError(f"--samples must be at least 1, not {samples}", fix="leave it out to use all")
+    target = Path(target)
+    if target.suffix != ".onnx" or target.is_dir():
+        return validation.run(target, on, data, per_layer, samples, chosen, tell, board)
+    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        built = build(
+            target,
+            board=board or DEFAULT_BOARD,
+            out=Path(folder) / "package",
+            shapes=shapes,
+            compile="qemu" in on,
+            on_event=tell,
+        )
+        return validation.run(built.directory, on, data, per_layer, samples, chosen, tell, board)
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """graph: what is compiled. references: the ONNX files that the package carries. summary: of quantisation here."""
+
+    graph: Graph
+    references: dict[str, bytes]
+    summary: dict | None
+    files: dict[str, Any]
+
+
+def _silent(event: Event) -> None:
+    pass
+
+
+@contextmanager
+def _phase(tell: OnEvent, name: str):
+    """Reports the time of the block; the block may set ["info"] of the dict that it is given."""
+    start, found = time.perf_counter(), {"info": ""}
+    yield found
+    tell(Event("phase", name, found["info"], time.perf_counter() - start))
+
+
+def _c_name(model: str | Path, name: str | None) -> str:
+    """The prefix of files and C names: `name`, which must be usable as it is, or made from the file's name."""
+    from . import pipeline
+
+    fitted = pipeline.c_identifier(name or Path(model).stem)
+    if name and fitted != name:
+        raise UsageError(
+            f"{name!r} cannot be the C name of the model", fix=f"use a plain C identifier: --name {fitted}"
+        )
+    return fitted
+
+
+def _check_options(goal: str, io: str, calibration: str) -> None:
+    for option, value, allowed in (("-O", goal, GOALS), ("--io", io, IO)):
+        if value not in allowed:
+            raise UsageError(f"{option} {value} does not exist", fix="choose from: " + ", ".join(allowed))
+    from . import calibrate
+
+    calibrate.percent(calibration)
+
+
+def _source(
+    model: str | Path, data: str | Path | None, calibration: str, io: str, shapes: Shapes | None, tell: OnEvent
+) -> _Source:
+    """Imports the model, and quantises it where there are data and it is not quantised yet."""
+    from . import data as datasets, onnx_in, store
+
+    path = Path(model)
+    with _phase(tell, "import") as phase:
+        graph = onnx_in.load(path, {k: tuple(v) for k, v in (shapes or {}).items()} or None)
+        phase["info"] = plural(len(graph.nodes), "node")
+    for note in graph.notes:
+        tell(Event("note", info=note))
+    original = _self_contained(path)
+    files = {"model": {"file": path.name, "sha256": store.sha256_file(path)}, "data": None}
+    if data is None:
+        return _Source(graph, {REFERENCE: original}, None, files)
+    files["data"] = {"file": Path(data).name, "sha256": store.sha256_file(Path(data)) if Path(data).is_file() else ""}
+    dataset = datasets.load(data, graph)
+    if any(n.op in ALREADY_QUANTISED for n in graph.nodes):
+        tell(Event("note", info="the model is quantised already: it keeps its own scales, --data is not used"))
+        return _Source(graph, {REFERENCE: original}, None, files)
+    graph, summary, quantised = _quantise(graph, dataset, calibration, io, tell)
+    return _Source(graph, {REFERENCE: quantised, FLOAT_REFERENCE: original}, summary, files)
+
+
+def _quantise(graph: Graph, dataset: Dataset, calibration: str, io: str, tell: OnEvent) -> tuple[Graph, dict, bytes]:
+    from . import onnx_out, pipeline, quantize as quantiser
+
+    with _phase(tell, "quantise") as phase:
+        graph, summary = quantiser.quantize_model(
+            pipeline.simplify(graph),
+            dataset,
+            calibration,
+            io,
+            lambda done, total: tell(Event("progress", "calibrating", done=done, total=total)),
+        )
+        proto = onnx_out.to_onnx(graph, {"edgec.version": __version__, "edgec.calibration": calibration})
+        phase["info"] = f"{plural(summary.integer_nodes, 'node')} to int8 from {plural(len(dataset), 'sample')}"
+        if summary.float_nodes:
+            phase["info"] += f", {len(summary.float_nodes)} stay float"
+    return graph, json.loads(json.dumps(summary.as_dict())), proto.SerializeToString(deterministic=True)
+
+
+def _self_contained(path: Path) -> bytes:
+    """The model as one file: its own bytes, or with external weights moved inside."""
+    import onnx
+
+    raw = path.read_bytes()
+    if b"location" not in raw:  # the key that every external tensor has
+        return raw
+    model = onnx.load(path)
+    return model.SerializeToString(deterministic=True)
+
+
+def _compile_graph(
+    graph: Graph, board: Board, goal: str, name: str, dump_ir: str | Path | None, tell: OnEvent
+) -> Compiled:
+    from . import pipeline
+
+    if dump_ir is not None:
+        try:
+            Path(dump_ir).mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise UsageError(
+                f"cannot write {dump_ir}: {(e.strerror or str(e)).lower()}", fix="choose another place with --dump-ir"
+            ) from None
+
+    def on_phase(phase: str, seconds: float, info: object = "") -> None:
+        tell(Event("phase", phase, str(info or ""), seconds))
+
+    return pipeline.compile_graph(graph, board, goal=goal, name=name, dump_ir=dump_ir, on_phase=on_phase)
+
+
+def _find_compiler(board: Board):
+    """Found before the long work, so that a missing compiler costs nothing."""
+    from . import toolchain
+
+    return None if board.is_host else toolchain.find_arm()
+
+
+def _build_firmware(stage: Path, board: Board, compiler, tell: OnEvent) -> Firmware:
+    from . import toolchain
+
+    with _phase(tell, "compile") as phase:
+        firmware = toolchain.build_firmware(stage, board, compiler)
+        phase["info"] = f"{compiler.version}"
+    if firmware.warnings:
+        tell(Event("text", info=firmware.warnings))
+    return firmware
+
+
+def _excesses(report: Mapping, ram: int | None, flash: int | None, what: str) -> list[str]:
+    """What is larger than the board or the budget, one sentence each."""
+    from .report import flash_needed, ram_needed
+
+    found = []
+    board = report["board"]
+    for label, need, limit, whose, largest in (
+        ("RAM", ram_needed(report), board["ram_bytes"], board["name"], _largest_ram(report)),
+        ("RAM", ram_needed(report), ram, "--ram", _largest_ram(report)),
+        ("flash", flash_needed(report), board["flash_bytes"], board["name"], _largest_flash(report)),
+        ("flash", flash_needed(report), flash, "--flash", _largest_flash(report)),
+    ):
+        if limit and need > limit:
+            needing = "the arena needs" if label == "RAM" else f"{what} need"
+            found.append(f"{label}: {needing} {need:,} bytes, {whose} allows {limit:,}; largest: {largest}")
+    return found
+
+
+def _largest_ram(report: Mapping) -> str:
+    peak = report["memory"]["peak"]
+    return (
+        ", ".join(f"{'/'.join(a['buffers'])} {a['bytes']:,} B" for a in peak["alive"][:3]) + f" at step {peak['step']}"
+    )
+
+
+def _largest_flash(report: Mapping) -> str:
+    if report["flash"]["largest"]:
+        return ", ".join(f"{x['symbol']} {x['bytes']:,} B" for x in report["flash"]["largest"][:3])
+    return ", ".join(
+        f"weights of {' + '.join(s['origin'])} {s['weights_bytes']:,} B"
+        for s in sorted(report["steps"], key=lambda s: -s["weights_bytes"])[:3]
+    )
+
+
+def _check_fits(report: Mapping, ram: int | None, flash: int | None, what: str) -> None:
+    problems = _excesses(report, ram, flash, what)
+    if problems:
+        advice = "-O ram or -O size, or a larger board or budget"
+        if report["int8_would_save"]:
+            saved = size_text(report["int8_would_save"]["weights_bytes"])
+            advice = f"quantise with --data (saves about {saved} of flash), {advice}"
+        raise BudgetError("the model does not fit", where="\n         ".join(problems), fix=advice)
+
+
+def _manifest(
+    compiled: Compiled, source: _Source, options: dict, compiler: str | None, report: Mapping, files: Mapping[str, str]
+) -> dict:
+    """Everything that says how the package came about, and what `validate` needs. No times, no absolute paths."""
+    from . import store
+
+    return {
+        "format": store.FORMAT,
+        "tool": {"name": "edgec", "version": __version__},
+        "name": compiled.c_name,
+        "board": options["board"],
+        "compiler": compiler,
+        "options": options,
+        "model": source.files["model"],
+        "data": source.files["data"],
+        "reference": REFERENCE,
+        "float_reference": FLOAT_REFERENCE if FLOAT_REFERENCE in source.references else None,
+        "inputs": report["inputs"],
+        "outputs": report["outputs"],
+        "quantised": bool(source.summary) or any(n.op in ALREADY_QUANTISED for n in source.graph.nodes),
+        "steps": _trace_entries(compiled),
+        "files": dict(files),
+    }
+
+
+def _trace_entries(compiled: Compiled) -> list[dict]:
+    """Per step: the graph tensor that it completes first and which ONNX tensor that is, for --per-layer."""
+    found = []
+    for step in compiled.program.steps:
+        name = next(iter(step.outputs), "")
+        entry = {
+            "step": step.name,
+            "op": step.op,
+            "origin": list(step.origin),
+            "tensor": name,
+            "source": "",
+            "perm": None,
+        }
+        if name:
+            t = compiled.graph.tensors[name]
+            q = t.type.q
+            entry |= {
+                "source": t.source,
+                "perm": list(t.perm) if t.perm else None,
+                "dtype": t.type.dtype,
+                "shape": list(t.type.shape),
+                "scale": float(q.scale) if q is not None and q.axis is None else 0.0,
+                "zero_point": int(q.zero_point) if q is not None and q.axis is None else 0,
+            }
+        found.append(entry)
+    return found
+
+
+def operators() -> list[dict]:
+    """The ONNX operators that edgec compiles: name, element types, and how each runs on int8 ("" where in float)."""
+    from .ops import table
+
+    said = {"integer": "integer kernel", "lut": "table", "move": "moves bytes", "": ""}
+    known = [
+        {"name": n, "dtypes": list(op.dtypes), "int8": said.get(op.quant, op.quant)}
+        for n, op in table.OPS.items()
+        if _is_onnx(n)
+    ]
+    known += [{"name": n, "dtypes": [], "int8": "rewritten by others"} for n in table.REWRITTEN]
+    return sorted(known, key=lambda o: ("." in o["name"], o["name"]))
+
+
+def _is_onnx(name: str) -> bool:
+    import onnx
+
+    return not name.startswith("edgec.") and ("." in name or onnx.defs.has(name))

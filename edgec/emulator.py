@@ -1,0 +1,118 @@
+"""Runs a firmware under its board's emulator; data go in and out through semihosting (runtime_c/port/main.c)."""
+from __future__ import annotations
+
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import package
+from .board import Board
+from .errors import DeviceError, UsageError
+
+# Exit codes of the firmware: `enum exit_code` of main.c, and startup.c's.
+_EXITS = {2: "wrong command line", 3: "fault", 4: "the input file ends within a sample or cannot be read",
+          5: "the output file cannot be written", 6: "the model's init failed", 7: "the model's run failed"}
+_TRACE_END = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Run:
+    """outputs: per sample the bytes of each output. traces: per sample, step -> the bytes of its output; empty unless
+    asked for. stack: the most bytes of stack that were in use."""
+
+    outputs: list[list[bytes]]
+    traces: list[dict[int, bytes]]
+    stack: int
+
+
+def run(firmware_elf: Path, board: Board, samples: Sequence[Sequence[bytes]], trace: bool = False,
+        timeout: float = 300.0) -> Run:
+    """Runs the firmware, which must lie in its package's folder, on samples (the bytes of each input).
+
+    timeout: seconds. A model with state sees the samples one after the other. Raises UsageError for samples that do
+    not fit the model; DeviceError where the board has no emulator, the emulator is missing, does not end in time or
+    reports an error.
+    """
+    firmware_elf = Path(firmware_elf).resolve()
+    pack = package.read(firmware_elf.parent)
+    _check_samples(pack, samples)
+    if not board.emulator:
+        raise DeviceError(f"{board.name} has no emulator", where=board.name,
+                          fix="use the generic board of its core, e.g. cortex-m4")
+    if shutil.which(board.emulator[0]) is None:
+        raise DeviceError(f"{board.emulator[0]} is not installed", where=board.name,
+                          fix=f"apt-get install {board.emulator[0]}")
+    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        (Path(folder) / "in").write_bytes(b"".join(part for sample in samples for part in sample))
+        printed = _execute(board, firmware_elf, ["edgec", "trace" if trace else "run", "in", "out"], folder, timeout)
+        raw = (Path(folder) / "out").read_bytes()
+    outputs, traces = _split(raw, pack, len(samples), trace, board)
+    stack = re.search(r"^stack (\d+)$", printed, re.MULTILINE)
+    if not stack:
+        raise DeviceError("the firmware did not report its stack", where=board.name, fix="build the firmware again")
+    return Run(outputs, traces, int(stack[1]))
+
+
+def _check_samples(pack: package.Package, samples: Sequence[Sequence[bytes]]) -> None:
+    for n, sample in enumerate(samples):
+        sizes = tuple(map(len, sample))
+        if sizes != pack.inputs:
+            raise UsageError(f"sample {n} has inputs of {sizes} bytes", where=pack.c_name,
+                             fix=f"give inputs of {pack.inputs} bytes")
+
+
+def _execute(board: Board, firmware_elf: Path, arguments: Sequence[str], folder: str, timeout: float) -> str:
+    """Runs the emulator in `folder`, where the firmware's files lie; returns what the firmware printed."""
+    text = "".join(f",arg={a}" for a in arguments)
+    command = [c.replace("{elf}", str(firmware_elf)).replace("{arguments}", text) for c in board.emulator]
+    try:
+        done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              errors="replace", timeout=timeout)
+    except subprocess.TimeoutExpired as e:
+        raise DeviceError(f"the emulator did not end within {timeout:g} s", where=board.name,
+                          fix="give fewer samples or more time") from e
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()[-500:]
+        reason = _EXITS.get(done.returncode, f"exit code {done.returncode}")
+        raise DeviceError(f"the firmware failed under the emulator: {reason}{': ' if said else ''}{said}",
+                          where=board.name,
+                          fix="a fault by stack overflow: raise `stack` in the board file; otherwise report this")
+    return done.stdout
+
+
+def _split(raw: bytes, pack: package.Package, n: int, trace: bool,
+           board: Board) -> tuple[list[list[bytes]], list[dict[int, bytes]]]:
+    """The output file cut into outputs and traces per sample."""
+    at, outputs, traces = 0, [], []
+    try:
+        for _ in range(n):
+            if trace:
+                steps, at = _records(raw, at)
+                traces.append(steps)
+            outputs.append([])
+            for size in pack.outputs:
+                outputs[-1].append(raw[at:at + size])
+                at += size
+    except struct.error:
+        at = -1
+    if at != len(raw):
+        raise DeviceError("the firmware's output file has the wrong length", where=board.name,
+                          fix="build the package and its firmware again")
+    return outputs, traces
+
+
+def _records(raw: bytes, at: int) -> tuple[dict[int, bytes], int]:
+    """A sample's records (main.c describes them) from `at` on, and where they end."""
+    steps: dict[int, bytes] = {}
+    while True:
+        step, = struct.unpack_from("<I", raw, at)
+        if step == _TRACE_END:
+            return steps, at + 4
+        size, = struct.unpack_from("<I", raw, at + 4)
+        steps[step] = raw[at + 8:at + 8 + size]
+        at += 8 + size

@@ -1,0 +1,304 @@
+"""Program: the loop IR. Framework-agnostic, target-specific, static; immutable values.
+
+Expressions have one dtype each (`dtype_of`): operands of a `Bin` have equal dtypes, conversions are
+explicit (`cast`). Indices and loop variables are int32 and count elements of the buffer, not bytes.
+Integer arithmetic must not overflow (lowering proves it or widens); `//` and `%` take a non-negative
+left side and a positive right side; `>>` floors.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import numpy as np
+
+# --- expressions -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Const:
+    value: int | float | bool
+    dtype: str = "int32"
+
+
+@dataclass(frozen=True)
+class Var:
+    """A loop variable (int32) or a `Let` variable."""
+
+    name: str
+    dtype: str = "int32"
+
+
+@dataclass(frozen=True)
+class Bin:
+    """op: + - * / // % << >> & | ^ min max (result: the operands' dtype); < <= == != (result: bool); and or (bool)."""
+
+    op: str
+    a: Expr
+    b: Expr
+
+
+@dataclass(frozen=True)
+class Fn:
+    """name: a scalar function. cast(x)->dtype, select(cond,a,b), neg, not, abs, and the real functions of
+    ec_math.h on float32: exp log sqrt tanh erf sin cos tan asin acos atan sinh cosh asinh acosh atanh pow
+    floor ceil round (half to even) rint trunc fmod isnan isinf."""
+
+    name: str
+    args: tuple[Expr, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Load:
+    buffer: str
+    index: Expr
+    dtype: str
+
+
+Expr = Union[Const, Var, Bin, Fn, Load]
+
+# --- statements --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class For:
+    """for var in range(lo, hi, step): body. Bounds may use outer variables."""
+
+    var: str
+    lo: Expr
+    hi: Expr
+    body: tuple[Stmt, ...]
+    step: int = 1
+
+
+@dataclass(frozen=True)
+class If:
+    cond: Expr
+    then: tuple[Stmt, ...]
+    orelse: tuple[Stmt, ...] = ()
+
+
+@dataclass(frozen=True)
+class Let:
+    """Declares and sets a local variable; the scope is the enclosing body."""
+
+    var: str
+    dtype: str
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Set:
+    var: str
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Store:
+    """buffer[index] = value; value has the buffer's dtype."""
+
+    buffer: str
+    index: Expr
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Kernel argument: the address of buffer[index]."""
+
+    buffer: str
+    index: Expr = Const(0)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Kernel argument: an array of `count` pointers to rows first, first+step, ... of a buffer of `height` rows of
+    `row` elements each, stored from element `base`. A row outside 0..height-1 is the buffer `pad` (a row of padding).
+    `ring`: the buffer holds only that many rows and row r lies at slot r % ring (0: the buffer holds them all)."""
+
+    buffer: str
+    first: Expr
+    count: int
+    step: int
+    height: int
+    row: int
+    pad: str = ""
+    base: int = 0
+    ring: int = 0
+
+
+Arg = Union[Ref, Rows, Const, Var, Bin, Fn, Load]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A kernel of runtime_c/kernel/*/<kernel>.h: ec_<kernel>(&params, args...). `params` are the fields of
+    ec_<kernel>_t in order, all int32 (or float32 where the value is a Python float). `writes` lists buffers it writes.
+    `meaning(args, read, write)` is the reference: args as they stand
+    in the call, read(arg) -> numpy array(s) of the argument, write(arg, array)."""
+
+    kernel: str
+    params: Mapping[str, int | float]
+    args: tuple[Arg, ...]
+    writes: tuple[str, ...]
+    meaning: Any = None
+
+
+Stmt = Union[For, If, Let, Set, Store, Call]
+
+# --- containers --------------------------------------------------------------------------------
+
+PLACES = ("rom", "arena", "state", "input", "output")
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """size: elements. place: where it lives; input and output buffers are in the arena too. offset: bytes in the arena,
+    -1 before planning. data: the contents of a rom buffer, flat. alias: an arena buffer that this one is a view of
+    (same memory, same first byte); views have no offset of their own."""
+
+    name: str
+    dtype: str
+    size: int
+    place: str
+    offset: int = -1
+    data: np.ndarray | None = None
+    alias: str = ""
+    align: int = 4
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """One step of the run. `origin`: ONNX nodes. `inplace`: (output, input) buffer pairs that may share memory
+    when the input dies here. `op`: the graph operator, for reports; `macs`: multiply-accumulates. `outputs`: the
+    graph tensors that this step completes. `result`: the buffer of the first of them ("": the one written last)."""
+
+    name: str
+    body: tuple[Stmt, ...]
+    origin: tuple[str, ...] = ()
+    inplace: tuple[tuple[str, str], ...] = ()
+    op: str = ""
+    macs: int = 0
+    outputs: tuple[str, ...] = ()
+    result: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """steps run in order. inputs/outputs: buffer names in the model's order. arena_bytes: set by planning."""
+
+    name: str
+    buffers: Mapping[str, Buffer]
+    steps: tuple[Function, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    arena_bytes: int = -1
+    lower_bound: int = -1
+    notes: tuple[str, ...] = field(default=())
+
+
+COMPARISONS = frozenset({"<", "<=", "==", "!=", "and", "or"})
+
+
+def dtype_of(e: Expr) -> str:
+    """The dtype of an expression. Raises TypeError where the operands of a Bin differ."""
+    if isinstance(e, Bin):
+        a, b = dtype_of(e.a), dtype_of(e.b)
+        if a != b:
+            raise TypeError(f"operands of {e.op} are {a} and {b}: {text(e)}")
+        return "bool" if e.op in COMPARISONS else a
+    return e.dtype
+
+
+def cast(e: Expr, dtype: str) -> Expr:
+    """e as dtype; no node where it has it already. float to int truncates and saturates; int to int wraps."""
+    return e if dtype_of(e) == dtype else Fn("cast", (e,), dtype)
+
+
+def add(a: Expr, b: Expr | int) -> Expr:
+    """Index arithmetic with constants folded."""
+    b = Const(b) if isinstance(b, int) else b
+    if isinstance(a, Const) and isinstance(b, Const):
+        return Const(int(a.value + b.value))
+    if isinstance(b, Const) and b.value == 0:
+        return a
+    if isinstance(a, Const) and a.value == 0:
+        return b
+    return Bin("+", a, b)
+
+
+def mul(a: Expr, b: Expr | int) -> Expr:
+    """Index arithmetic with constants folded."""
+    b = Const(b) if isinstance(b, int) else b
+    if isinstance(a, Const) and isinstance(b, Const):
+        return Const(int(a.value * b.value))
+    for x, y in ((a, b), (b, a)):
+        if isinstance(x, Const) and x.value == 0:
+            return Const(0)
+        if isinstance(x, Const) and x.value == 1:
+            return y
+    return Bin("*", a, b)
+
+
+def text(x) -> str:
+    """One line for an expression or an argument, as `--dump-ir` prints it."""
+    match x:
+        case Const():
+            return str(x.value)
+        case Var():
+            return x.name
+        case Bin(op, a, b):
+            return f"{op}({text(a)}, {text(b)})" if op in ("min", "max") else f"({text(a)} {op} {text(b)})"
+        case Fn("cast", (a,), dtype):
+            return f"{dtype}({text(a)})"
+        case Fn(name, args, _):
+            return f"{name}({', '.join(map(text, args))})"
+        case Load(buffer, index, _):
+            return f"{buffer}[{text(index)}]"
+        case Ref(buffer, index):
+            return f"&{buffer}[{text(index)}]"
+        case Rows():
+            ring = f" ring {x.ring}" if x.ring else ""
+            return f"rows({x.buffer}, {text(x.first)}, n={x.count}, step={x.step}, h={x.height}, row={x.row}, pad={x.pad or '-'}{ring})"
+    raise TypeError(type(x).__name__)
+
+
+def lines(body: tuple[Stmt, ...], indent: str = "  ") -> list[str]:
+    """The text form of statements."""
+    out: list[str] = []
+    for s in body:
+        match s:
+            case For():
+                step = f" step {s.step}" if s.step != 1 else ""
+                out += [f"{indent}for {s.var} in {text(s.lo)}..{text(s.hi)}{step}", *lines(s.body, indent + "  ")]
+            case If():
+                out += [f"{indent}if {text(s.cond)}", *lines(s.then, indent + "  ")]
+                if s.orelse:
+                    out += [f"{indent}else", *lines(s.orelse, indent + "  ")]
+            case Let():
+                out.append(f"{indent}let {s.var}: {s.dtype} = {text(s.value)}")
+            case Set():
+                out.append(f"{indent}{s.var} = {text(s.value)}")
+            case Store():
+                out.append(f"{indent}{s.buffer}[{text(s.index)}] = {text(s.value)}")
+            case Call():
+                params = " ".join(f"{k}={v}" for k, v in s.params.items())
+                out.append(f"{indent}call {s.kernel}({', '.join(map(text, s.args))}) {{{params}}}")
+    return out
+
+
+def program_text(p: Program) -> str:
+    """The text form of a program."""
+    out = [f"program {p.name} arena {p.arena_bytes} bound {p.lower_bound}"]
+    for b in p.buffers.values():
+        where = f" @{b.offset}" if b.offset >= 0 else ""
+        out.append(f"  {b.place:6} {b.name}: {b.dtype}[{b.size}]{where}{' = ' + b.alias if b.alias else ''}")
+    for f in p.steps:
+        out += [f"step {f.name}  # {f.op} {' + '.join(f.origin)}", *lines(f.body)]
+    return "\n".join(out) + "\n"

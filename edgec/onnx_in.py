@@ -1,0 +1,429 @@
+"""ONNX file -> Graph: checked, static shapes, function bodies inlined, constants folded, newest attribute forms."""
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+import onnx.inliner
+import onnx.reference
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+
+from . import qoperator
+from .errors import ModelError, UnsupportedError, UsageError
+from .ir import Graph, Node, Tensor, TensorType, attrs
+from .ops import table
+
+OLDEST_OPSET = 7
+WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "QLinearConv", "QLinearMatMul"}
+NOT_FOLDED = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
+              "Bernoulli"}
+
+
+def load(path: str | Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
+    """Reads an ONNX file. `shapes` fixes symbolic input shapes by input name.
+
+    Raises ModelError (missing, damaged, invalid, NaN weights), UsageError (symbolic shape without `shapes`) and
+    UnsupportedError (all nodes that edgec has no operator for, at once)."""
+    model = read(Path(path))
+    return from_model(model, Path(path).stem, shapes, where=str(path))
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """The parsed and checked model, external data included."""
+    if not path.exists():
+        raise ModelError(f"no such file: {path}", fix="check the path; edgec reads .onnx files")
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder, not an ONNX file", fix="give the .onnx file inside it")
+    try:
+        model = onnx.load(path)
+    except DecodeError as e:
+        head = path.read_bytes()[:4]
+        known = {b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture", b"PK\x03\x04": "a zip archive (PyTorch .pt, npz?)",
+                 b"\x1cTFL": "a TensorFlow Lite model"}
+        kind = next((v for k, v in known.items() if head.startswith(k)), "not an ONNX model, or a truncated one")
+        if path.read_bytes()[4:8] == b"TFL3":
+            kind = "a TensorFlow Lite model"
+        raise ModelError(f"{path.name} cannot be parsed as ONNX: it is {kind}", where=str(path),
+                         fix="export the network again, e.g. torch.onnx.export(model, example_input, 'model.onnx')") from e
+    except (FileNotFoundError, onnx.checker.ValidationError) as e:
+        raise ModelError(f"external weight data of {path.name} cannot be read: {_first_line(e)}", where=str(path),
+                         fix="keep the .data file beside the .onnx file, under the name it was exported with") from e
+    except OSError as e:
+        raise ModelError(f"{path} cannot be read: {e.strerror}", fix="check the file's permissions") from e
+    if not model.graph.node and not model.graph.output:
+        raise ModelError(f"{path.name} holds no graph: it is empty, truncated or not an ONNX model", where=str(path),
+                         fix="export the network again")
+    return model
+
+
+def from_model(model: onnx.ModelProto, name: str, shapes: Mapping[str, tuple[int, ...]] | None = None,
+               where: str = "") -> Graph:
+    """Graph of a ModelProto in memory; see `load`."""
+    if any(o.type.HasField("tensor_type") and not o.type.tensor_type.HasField("shape") for o in model.graph.output):
+        model = shape_inference.infer_shapes(model)  # the checker wants every output's shape; some exporters leave it out
+    _check(model, where)
+    notes = _fix_shapes(model, dict(shapes or {}))
+    model = onnx.inliner.inline_local_functions(model)
+    graph = _Import(model, name, notes).run()
+    _refuse(graph)
+    return graph
+
+
+def _check(model: onnx.ModelProto, where: str) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    for o in model.opset_import:
+        if o.domain in ("", "ai.onnx") and o.version > newest:
+            raise ModelError(f"the model uses opset {o.version}; the installed onnx package knows up to {newest}", where=where,
+                             fix=f"pip install -U onnx, or export with opset_version={newest}")
+        if o.domain in ("", "ai.onnx") and o.version < OLDEST_OPSET:
+            raise ModelError(f"the model uses opset {o.version}; edgec reads {OLDEST_OPSET} and newer", where=where,
+                             fix="convert it with onnx.version_converter.convert_version(model, 17)")
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as e:
+        raise ModelError(f"not a valid ONNX model: {_first_line(e)}", where=where,
+                         fix="run onnx.checker.check_model on the exported file, and export it again") from e
+    except ValueError:  # over 2 GB: cannot be checked in memory, and cannot fit a microcontroller either
+        raise ModelError("the model is larger than 2 GB", where=where, fix="this cannot fit a microcontroller") from None
+
+
+def _fix_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """Makes every graph input static in place; a symbolic batch alone becomes 1. Returns notes for the user."""
+    notes, constants = [], {i.name for i in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in constants]
+    for name in shapes:
+        if name not in {i.name for i in inputs}:
+            raise UsageError(f"--shape names an input that the model does not have: {name}",
+                             fix="its inputs: " + ", ".join(i.name for i in inputs))
+    changed = False
+    for i in inputs:
+        if not i.type.HasField("tensor_type"):
+            raise UnsupportedError(f"input {i.name} is a sequence, map or optional", where=i.name, fix="export with tensor inputs")
+        t = i.type.tensor_type
+        dims = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else (d.dim_param or "?") for d in t.shape.dim]
+        if i.name in shapes:
+            want = shapes[i.name]
+            if not t.HasField("shape"):
+                dims = ["?"] * len(want)
+            if len(want) != len(dims) or any(isinstance(d, int) and d != w for d, w in zip(dims, want, strict=True)):
+                raise UsageError(f"--shape {i.name}={','.join(map(str, want))} does not fit the model's {dims}", where=f"input {i.name}",
+                                 fix="give one number per dimension; fixed dimensions must keep their value")
+            new = list(want)
+        elif not t.HasField("shape") or any(not isinstance(d, int) for d in dims[1:]):
+            raise UsageError(f"input {i.name} has a dynamic shape {dims if t.HasField('shape') else '(unknown rank)'}", where=f"input {i.name}",
+                             fix=f"give it with --shape {i.name}=" + (",".join("1" if not isinstance(d, int) and k == 0 else str(d)
+                                                                      for k, d in enumerate(dims)) or "1,..."))
+        elif dims and not isinstance(dims[0], int):
+            notes.append(f"input {i.name}: symbolic batch {dims[0]!r} becomes 1")
+            new = [1, *dims[1:]]
+        else:
+            new = dims
+        if any(n <= 0 for n in new):
+            raise UnsupportedError(f"input {i.name} has no elements: shape {new}", where=f"input {i.name}", fix="every dimension must be at least 1")
+        if new != dims:
+            changed = True
+            i.CopyFrom(helper.make_tensor_value_info(i.name, t.elem_type, new))
+    if changed:  # what the exporter inferred for the symbolic shape no longer holds
+        del model.graph.value_info[:]
+    return notes
+
+
+class _Import:
+    """Walks the nodes once: folds what is constant, infers the rest's types, and upgrades old attribute forms."""
+
+    def __init__(self, model: onnx.ModelProto, name: str, notes: list[str]):
+        self.model, self.name, self.notes = model, name, notes
+        self.opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
+        self.tensors: dict[str, Tensor] = {}
+        self.nodes: list[Node] = []
+        self.bad: list[tuple[str, str]] = []
+        self.names: dict[str, int] = {}
+
+    def run(self) -> Graph:
+        g = self.model.graph
+        for init in g.initializer:
+            self.constant(init.name, _array(init))
+        if g.sparse_initializer:
+            raise UnsupportedError("sparse initializers", where=g.sparse_initializer[0].values.name, fix="export dense weights")
+        inputs = [i.name for i in g.input if i.name not in self.tensors]
+        for i in g.input:
+            if i.name not in self.tensors:
+                shape = tuple(d.dim_value for d in i.type.tensor_type.shape.dim)
+                self.tensors[i.name] = Tensor(i.name, TensorType(_dtype(i.type.tensor_type.elem_type, i.name), shape), source=i.name)
+        for node in g.node:
+            self.visit(node)
+        if self.bad:
+            raise UnsupportedError(
+                f"{len(self.bad)} node{'s' * (len(self.bad) > 1)} that edgec cannot compile: "
+                + ", ".join(sorted({op for op, _ in self.bad})),
+                where="\n         ".join(f"{where}: {op}" for op, where in self.bad),
+                fix="see `edgec ops` for what it can; replace or remove these layers before the export")
+        outputs = [o.name for o in g.output]
+        for o in outputs:
+            if o not in self.tensors:
+                raise ModelError(f"output {o} is made by no node", where=o, fix="export the network again")
+        return Graph(self.name, tuple(self.nodes), self.tensors, tuple(inputs), tuple(outputs), tuple(self.notes))
+
+    def constant(self, name: str, data: np.ndarray) -> str:
+        self.tensors[name] = Tensor(name, TensorType(str(data.dtype), data.shape), data, source=name)
+        return name
+
+    def value(self, name: str) -> np.ndarray | None:
+        return self.tensors[name].data if name in self.tensors else None
+
+    def label(self, node: onnx.NodeProto) -> str:
+        """The name that messages give the node: its own, or its first output's."""
+        return node.name or f"{node.op_type} -> {node.output[0] if node.output else '?'}"
+
+    def visit(self, node: onnx.NodeProto) -> None:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        values = [self.tensors[i].data if i in self.tensors else None for i in node.input if i]
+        missing = [i for i in node.input if i and i not in self.tensors]
+        if missing:
+            if any(True for _ in self.bad):  # the producer was refused already: its consumers are not to blame
+                return
+            raise ModelError(f"tensor {missing[0]} is made by no node", where=self.label(node), fix="export the network again")
+        parts = qoperator.expand(node, f"{domain}.{node.op_type}" if domain else node.op_type, self.value, self.constant)
+        if parts is not None:
+            for part in parts:
+                self.visit(part)
+        elif node.op_type == "Constant":
+            self.constant(node.output[0], _constant(node))
+        elif node.op_type in ("Shape", "Size") or (node.op_type not in NOT_FOLDED and domain == "" and all(v is not None for v in values)
+                                                 and node.op_type not in ("If", "Loop", "Scan")):
+            self.fold(node)
+        elif not table.known(domain, node.op_type):
+            body = self.function_body(node, domain)
+            if body is None:
+                self.bad.append((f"{domain + '.' if domain else ''}{node.op_type}", self.label(node)))
+            else:
+                for inner in body:
+                    self.visit(inner)
+        else:
+            self.keep(node, domain)
+
+    def fold(self, node: onnx.NodeProto) -> None:
+        """Computes a node of constants with ONNX's reference evaluator (Shape and Size need the type alone)."""
+        if node.op_type in ("Shape", "Size"):
+            shape = np.array(self.tensors[node.input[0]].type.shape, np.int64)
+            a = {x.name: helper.get_attribute_value(x) for x in node.attribute}
+            value = shape[a.get("start", 0):a.get("end", None)] if node.op_type == "Shape" else np.int64(shape.prod())
+            return self.constant(node.output[0], np.asarray(value, np.int64))
+        for output, value in zip(node.output, evaluate(node, [self.tensors[i].data if i else None for i in node.input],
+                                                       self.model.opset_import), strict=False):
+            if output:
+                self.constant(output, np.asarray(value))
+
+    def types(self, node: onnx.NodeProto, domain: str) -> list[TensorType]:
+        """The output types by ONNX's own inference for this node, or by the operator record's."""
+        op = table.OPS.get(node.op_type)
+        present = [i for i in node.input if i]
+        if domain in ("", "ai.onnx.ml") and onnx.defs.has(node.op_type, domain):
+            schema = onnx.defs.get_schema(node.op_type, self.opsets.get(domain, 1), domain)
+            try:
+                found = shape_inference.infer_node_outputs(
+                    schema, node, {i: _type_proto(self.tensors[i].type) for i in present},
+                    {i: numpy_helper.from_array(self.tensors[i].data, i) for i in present
+                     if self.tensors[i].data is not None and self.tensors[i].type.size <= 4096},
+                    opset_imports=[o for o in self.model.opset_import])
+            except shape_inference.InferenceError as e:
+                raise ModelError(f"shapes do not fit: {_first_line(e)}", where=self.label(node), fix="export the network again") from e
+            types = [_static(found[o].tensor_type) if o in found else None for o in node.output]
+            if all(t is not None for t, o in zip(types, node.output, strict=True) if o):
+                return types
+        if op is not None and op.infer is not None:
+            n = self.upgrade(node, domain)
+            return op.infer(n, [self.tensors[i].type if i else None for i in n.inputs],
+                            [self.tensors[i].data if i else None for i in n.inputs])
+        raise UnsupportedError(f"the output shape of {node.op_type} depends on data", where=self.label(node),
+                               fix="make its shape inputs constants before the export (onnx-simplifier may do it)")
+
+    def keep(self, node: onnx.NodeProto, domain: str) -> None:
+        outputs = list(node.output)
+        for output, t in zip(outputs, self.types(node, domain), strict=False):
+            if output:
+                if t.size == 0:
+                    raise UnsupportedError(f"tensor {output} has no elements: {t}", where=self.label(node),
+                                           fix="remove the layer that makes it")
+                self.tensors[output] = Tensor(output, t, source=output)
+        self.nodes.append(self.upgrade(node, domain))
+
+    def upgrade(self, node: onnx.NodeProto, domain: str) -> Node:
+        """The node in the newest attribute form: what became an input in a later opset becomes a constant input."""
+        a = {x.name: _attribute(x) for x in node.attribute}
+        inputs, op, opset = list(node.input), node.op_type, self.opsets.get(domain, 1)
+        name = self.label(node)
+
+        def const(key: str, value, dtype) -> str:
+            t = f"{node.output[0]}/{key}"
+            self.constant(t, np.asarray(value, dtype))
+            return t
+
+        if domain == "":
+            dtype = self.tensors[inputs[0]].type.dtype if inputs and inputs[0] in self.tensors else "float32"
+            if op == "Clip" and opset < 11:
+                inputs += [const(k, a.pop(k), dtype) if k in a else "" for k in ("min", "max")]
+            elif op == "Pad" and opset < 11:
+                inputs += [const("pads", a.pop("pads"), np.int64), const("value", a.pop("value", 0.0), dtype)]
+            elif op == "Slice" and opset < 10:
+                starts = a.pop("starts")
+                inputs += [const("starts", starts, np.int64), const("ends", a.pop("ends"), np.int64),
+                           const("axes", a.pop("axes", list(range(len(starts)))), np.int64)]
+            elif op in ("Squeeze", "Unsqueeze", "ReduceSum") and opset < 13 or op.startswith("Reduce") and opset < 18:
+                if "axes" in a:
+                    inputs.append(const("axes", a.pop("axes"), np.int64))
+            elif op == "Split" and opset < 13 and "split" in a:
+                inputs.append(const("split", a.pop("split"), np.int64))
+            elif op in ("Softmax", "LogSoftmax", "Hardmax") and opset < 13:
+                a["flatten"] = 1  # before opset 13 the axes from `axis` on are one vector
+                a.setdefault("axis", 1)
+            elif op == "Upsample" and "scales" in a:
+                inputs.append(const("scales", a.pop("scales"), np.float32))
+            elif op == "Dropout":
+                a.pop("ratio", None)
+                inputs = inputs[:1]
+            elif op == "Resize" and opset < 11:
+                inputs = [inputs[0], "", inputs[1]]
+                a.update(coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        full = f"{domain}.{op}" if domain else op
+        return Node(full, tuple(inputs), tuple(node.output), attrs(**a), (name,))
+
+    def function_body(self, node: onnx.NodeProto, domain: str) -> list[onnx.NodeProto] | None:
+        """ONNX's own definition of the operator by simpler ones, with fresh tensor names; None where it has none."""
+        if not onnx.defs.has(node.op_type, domain):
+            return None
+        version = self.opsets.get(domain, 1)
+        schema = onnx.defs.get_schema(node.op_type, version, domain)
+        if schema.has_function:
+            usable = [v for v in schema.function_opset_versions if v <= version]
+            body = schema.get_function_with_opset_version(max(usable)) if usable else schema.function_body
+            if isinstance(body, bytes):
+                body = onnx.FunctionProto.FromString(body)
+        elif schema.has_context_dependent_function:
+            usable = [v for v in schema.context_dependent_function_opset_versions if v <= version]
+            if not usable:
+                return None
+            types = [_type_proto(self.tensors[i].type).SerializeToString() if i else b"" for i in node.input]
+            body = onnx.FunctionProto()
+            body.ParseFromString(schema.get_context_dependent_function_with_opset_version(max(usable), node.SerializeToString(), types))
+        else:
+            return None
+        self.names[node.op_type] = self.names.get(node.op_type, 0) + 1
+        prefix = f"{self.label(node)}/"
+        rename = dict(zip(body.input, node.input, strict=False)) | dict(zip(body.output, node.output, strict=False))
+        given = {x.name: x for x in node.attribute}
+        defaults = {k: v.default_value for k, v in schema.attributes.items() if v.default_value.type}
+        out = []
+        for k, inner in enumerate(body.node):
+            n = onnx.NodeProto()
+            n.CopyFrom(inner)
+            n.name = f"{self.label(node)}/{inner.op_type}_{k}" if len(body.node) > 1 else self.label(node)
+            for field in (n.input, n.output):
+                field[:] = [rename.get(t, prefix + t) if t else "" for t in field]
+            kept = []
+            for x in n.attribute:
+                if x.ref_attr_name:
+                    src = given.get(x.ref_attr_name) or defaults.get(x.ref_attr_name)
+                    if src is None:
+                        continue
+                    y = onnx.AttributeProto()
+                    y.CopyFrom(src)
+                    y.name = x.name
+                    kept.append(y)
+                else:
+                    kept.append(x)
+            del n.attribute[:]
+            n.attribute.extend(kept)
+            out.append(n)
+        return out
+
+
+def evaluate(node: onnx.NodeProto, values: list[np.ndarray | None], opsets) -> list[np.ndarray]:
+    """One node's outputs by ONNX's reference evaluator."""
+    names = [i for i in dict.fromkeys(node.input) if i]
+    by_name = {i: v for i, v in zip(node.input, values, strict=True) if i}
+    infos = [helper.make_tensor_value_info(i, helper.np_dtype_to_tensor_dtype(by_name[i].dtype), by_name[i].shape) for i in names]
+    outs = [o for o in node.output if o]
+    graph = helper.make_graph([node], "one", infos, [onnx.ValueInfoProto(name=o) for o in outs])
+    model = helper.make_model(graph, opset_imports=list(opsets))
+    found = dict(zip(outs, onnx.reference.ReferenceEvaluator(model).run(None, by_name), strict=True))
+    return [found.get(o) for o in node.output]
+
+
+def _refuse(graph: Graph) -> None:
+    """NaN in any constant and Inf in weights are errors of the model."""
+    users = graph.consumers()
+    for t in graph.tensors.values():
+        if t.data is None or t.data.dtype.kind != "f":
+            continue
+        using = users.get(t.name, [])
+        bad = np.isnan(t.data) if not any(n.op in WEIGHTED for n in using) else ~np.isfinite(t.data)
+        if using and bad.any():
+            at = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise ModelError(f"weight {t.name} holds {int(bad.sum())} NaN or Inf value(s), the first at {at}",
+                             where=", ".join(n.origin[0] for n in using[:3]), fix="the training diverged or the export is damaged: check the checkpoint")
+
+
+def _array(t: TensorProto) -> np.ndarray:
+    try:
+        return np.asarray(numpy_helper.to_array(t), order="C")
+    except (ValueError, TypeError) as e:
+        raise ModelError(f"initializer {t.name} is damaged: {_first_line(e)}", where=t.name, fix="export the network again") from e
+
+
+def _constant(node: onnx.NodeProto) -> np.ndarray:
+    a = node.attribute[0]
+    if a.name == "value":
+        return _array(a.t)
+    if a.name.startswith("value_float"):
+        return np.asarray(helper.get_attribute_value(a), np.float32)
+    if a.name.startswith("value_int"):
+        return np.asarray(helper.get_attribute_value(a), np.int64)
+    raise UnsupportedError(f"Constant with attribute {a.name}", where=node.name or node.output[0], fix="use dense numeric constants")
+
+
+def _attribute(a: onnx.AttributeProto):
+    v = helper.get_attribute_value(a)
+    if isinstance(v, bytes):
+        return v.decode()
+    if isinstance(v, TensorProto):
+        return numpy_helper.to_array(v)
+    if a.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
+        return tuple(v)
+    if a.type == onnx.AttributeProto.STRINGS:
+        return tuple(s.decode() for s in v)
+    return v
+
+
+def _dtype(elem_type: int, where: str) -> str:
+    try:
+        return str(helper.tensor_dtype_to_np_dtype(elem_type))
+    except KeyError as e:
+        raise UnsupportedError(f"element type {elem_type} of {where}", where=where, fix="use float32 or integer tensors") from e
+
+
+def _type_proto(t: TensorType) -> onnx.TypeProto:
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(np.dtype(t.dtype)), t.shape)
+
+
+def _static(t: onnx.TypeProto.Tensor) -> TensorType | None:
+    if not t.HasField("shape") or any(not d.HasField("dim_value") for d in t.shape.dim) or not t.elem_type:
+        return None
+    return TensorType(_dtype(t.elem_type, ""), tuple(d.dim_value for d in t.shape.dim))
+
+
+def _first_line(e: Exception) -> str:
+    text = re.sub(r"\s+", " ", str(e)).strip()
+    return text[:200]
+
+
+def evaluate_ir(node: Node, values: list[np.ndarray | None]) -> list[np.ndarray]:
+    """A graph node of ONNX's own operators on arrays, by ONNX's reference evaluator at the newest opset that it has."""
+    names = [f"i{k}" if v is not None else "" for k, v in enumerate(values)]
+    kept = {k: v for k, v in node.attrs.items() if v is not None and k not in ("clip", "channels_last", "flatten")}
+    proto = helper.make_node(node.op, names, [f"o{k}" if o else "" for k, o in enumerate(node.outputs)], **kept)
+    return evaluate(proto, values, [helper.make_opsetid("", min(onnx.defs.onnx_opset_version(), 23))])

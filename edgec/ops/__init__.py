@@ -1,0 +1,1 @@
+"""Operators: one record per operator, one file per family."""

@@ -1,0 +1,74 @@
+"""The operator record and what its parts share.
+
+An operator is one `Op` in one file of this package and one word in `ops/table.py`. The graph is
+hardware-agnostic: operators have ONNX's names and attribute names; spatial operators are channels last
+(N H W C, 1-D as H = length, W = 1) once `passes/layout.py` has run, which sets `channels_last=1` on them.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..ir import Graph, Node, TensorType
+from ..loops import Buffer, Function, Stmt
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """name: ONNX's. attrs: every attribute with its default (REQUIRED where ONNX has none).
+
+    infer(node, types, values) -> output types; `types`/`values` follow node.inputs (None where absent; values are
+        None for run-time tensors). None: ONNX's own inference is trusted (import only).
+    reference(node, inputs, in_types, out_types) -> output arrays: what the C must equal bit for bit for integers;
+        for floats, equal within rounding to onnx.reference.
+    lower(ctx, node) -> statements of the step, or None where the operator became a view.
+    quant: how Q/DQ pairs are absorbed: "integer" (an integer kernel exists for quantised types), "lut" (any unary
+        function of int8: a table), "move" (moves elements; input and output share their quantisation), "" (float only).
+    dtypes: element types that the lowering takes, for `edgec ops`.
+    """
+
+    name: str
+    lower: Callable[[Lowering, Node], list[Stmt] | None]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    infer: Callable[..., list[TensorType]] | None = None
+    reference: Callable[..., list[Array]] | None = None
+    quant: str = ""
+    dtypes: tuple[str, ...] = ("float32",)
+    strategy: Callable[..., Any] | None = None
+
+
+REQUIRED = object()
+
+
+class Lowering:
+    """What an operator's `lower` may ask of the program under construction (made by edgec/lower.py)."""
+
+    graph: Graph
+    isa: tuple[str, ...]
+
+    def type(self, tensor: str) -> TensorType: ...
+    def value(self, tensor: str) -> Array | None: ...
+    def buffer(self, tensor: str) -> str:
+        """The buffer that holds a tensor (constants become rom buffers on first use)."""
+    def rom(self, data: Array, hint: str) -> str:
+        """A rom buffer with this content; equal contents share one."""
+    def scratch(self, nbytes: int, hint: str) -> str:
+        """An int8 arena buffer that lives during this step only, 16-byte aligned."""
+    def view(self, output: str, input: str) -> None:
+        """The output tensor is the input's memory (same size, same bytes); the step is empty."""
+    def inplace(self, output: str, input: str) -> None:
+        """Output element i is written after the last read of input element i: they may share memory."""
+    def macs(self, n: int) -> None:
+        """Multiply-accumulates of this step, for reports."""
+
+
+def attr(node: Node, name: str, default: Any = None) -> Any:
+    return node.attrs.get(name, default)
+
+
+__all__ = ["Op", "REQUIRED", "Lowering", "Array", "Graph", "Node", "TensorType", "Sequence", "Buffer", "Function", "Stmt", "attr"]

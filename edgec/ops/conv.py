@@ -1,0 +1,208 @@
+"""Conv: float32 and int8, dense, grouped and depthwise, as row-band kernels.
+
+After layout: x [N][H][W][C], w [OC][KH][KW][C/group], b [OC] or absent. Attribute `clip` (lo, hi) is a fused activation.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from ..fixed import QMAX, QMIN, Multiplier, bounds, multiplier, requant
+from ..ir import Node
+from ..kernels.choice import Packed, integer_kernel
+from ..loops import Bin, Call, Const, Fn, For, If, Let, Load, Ref, Set, Stmt, Store, Var, add, cast, mul
+from .base import Array, Lowering, Op
+from .spatial import Window, each_row, patches, rows_of, window
+
+
+def infer(node, types, values):
+    raise NotImplementedError  # ONNX's own inference serves at import; layout keeps shapes itself
+
+
+def _window(node: Node, x_shape, w_shape) -> Window:
+    return window(node, tuple(x_shape[1:-1]), tuple(w_shape[1:-1]))
+
+
+def integer_parts(w: Array, bias: Array | None, xq, wq, yq) -> tuple[Array, Multiplier]:
+    """bias int32 [OC] with the input zero point folded in, and the output multipliers [OC].
+
+    w: int8 [OC][...]; bias: int32 or None."""
+    oc = w.shape[0]
+    zx = int(xq.zero_point)
+    total = np.zeros(oc, np.int64) if bias is None else bias.astype(np.int64).reshape(-1)
+    folded = total - zx * w.reshape(oc, -1).astype(np.int64).sum(1)
+    scale = np.float64(xq.scale) * np.broadcast_to(wq.scale.astype(np.float64).reshape(-1), (oc,)) / np.float64(yq.scale)
+    return folded, multiplier(scale)
+
+
+def accumulator_bound(w: Array, folded_bias: Array) -> int:
+    """max |acc| over all int8 inputs, per layer: sum |w| * 128 + |bias|."""
+    oc = w.shape[0]
+    return int((np.abs(w.reshape(oc, -1).astype(np.int64)).sum(1) * 128 + np.abs(folded_bias)).max())
+
+
+def reference(node, inputs, in_types, out_types):
+    x, w = inputs[0], inputs[1]
+    bias = inputs[2] if len(inputs) > 2 else None
+    win = _window(node, x.shape, w.shape)
+    group, oc, cg = int(node.attrs.get("group", 1)), w.shape[0], w.shape[3]
+    q = in_types[0].q
+    images = []
+    for image in x:
+        p = patches(image, win, 0 if q is None else int(q.zero_point))
+        oh, ow = p.shape[:2]
+        outs = []
+        for g in range(group):
+            a = p[..., g * cg:(g + 1) * cg].reshape(oh * ow, -1)
+            b = w[g * (oc // group):(g + 1) * (oc // group)].reshape(oc // group, -1)
+            # float64 holds int8 x int8 sums exactly, and float32 sums to well under their own rounding
+            outs.append(a.astype(np.float64) @ b.astype(np.float64).T)
+        images.append(np.concatenate(outs, 1).reshape(oh, ow, oc))
+    acc = np.stack(images)
+    clip = node.attrs.get("clip")
+    if q is None:
+        y = acc + (0 if bias is None else bias.astype(np.float64))
+        return [(y if clip is None else np.clip(y, *clip)).astype(np.float32)]
+    folded, mul_ = integer_parts(w, bias, q, in_types[1].q, out_types[0].q)
+    return [requant(acc.astype(np.int64) + folded, mul_, int(out_types[0].q.zero_point), *bounds(out_types[0].q, clip))]
+
+
+def lower(ctx: Lowering, node: Node) -> list[Stmt]:
+    x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
+    win = _window(node, x_t.shape, w_t.shape)
+    n, h, width, c = x_t.shape
+    oc, (oh, ow) = w_t.shape[0], win.out_size
+    group = int(node.attrs.get("group", 1))
+    ctx.macs(n * oh * ow * oc * w_t.size // oc)
+    if win.kernel == (1, 1) and win.strides == (1, 1) and not any(win.pads):
+        h, width, oh, ow = 1, h * width, 1, h * width  # a pointwise layer is one long row
+        win = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, width), (1, ow))
+    elif width == 1 and win.kernel[1] == 1 and win.pads[1] == win.pads[3] == 0 and group == 1:
+        win = Window(win.kernel[::-1], win.strides[::-1], win.dilations[::-1], (0, win.pads[0], 0, win.pads[2]), (1, h), (1, oh))
+        h, width, oh, ow = 1, h, 1, oh  # one column is the same memory as one row
+    depthwise = group > 1 and group == c
+    params = {"in_w": width, "in_c": c, "out_w": ow}
+    params |= {"mult": oc // c} if depthwise else {"out_c": oc}
+    params |= {"kh": win.kernel[0], "kw": win.kernel[1], "stride_w": win.strides[1], "dilation_w": win.dilations[1], "pad_left": win.pads[1]}
+    if not depthwise:
+        params["groups"] = group
+    kind = "dwconv" if depthwise else "conv"
+    if x_t.q is not None and not fits_kernels(ctx, node):
+        return integer_nest(ctx, node, win, n)
+    value = ctx.value(node.inputs[1]).reshape(oc, *win.kernel, -1)
+    bias = ctx.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    if x_t.q is None:
+        kernel, weights, scratch = _float(ctx, node, kind, value, bias, params)
+        fill = np.float32(0)
+    else:
+        kernel, weights, scratch = _integer(ctx, node, kind, value, bias, params, (x_t, w_t, y_t))
+        fill = np.int8(x_t.q.zero_point)
+    padded = any(win.pads) or _reaches_out(win)
+    pad = ctx.rom(np.full(width * c, fill), "pad") if padded else ""
+    x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])
+
+    def call(oy, image):
+        out = Ref(y, add(mul(oy, ow * oc), image * oh * ow * oc))
+        args = (rows_of(x, win, c, oy, pad, image), Ref(pad or x), *map(Ref, weights), out, *map(Ref, scratch))
+        return [Call(kernel, params, args, (y, *scratch), _meaning(node, win, value, bias, (x_t, w_t, y_t), len(weights)))]
+
+    return [s for image in range(n) for s in each_row(oh, lambda oy, image=image: call(oy, image))]
+
+
+def _reaches_out(win: Window) -> bool:
+    """True when a window crosses the far border although no padding was asked for (ceil_mode)."""
+    return any((o - 1) * s + d * (k - 1) + 1 > n for n, o, s, d, k in
+               zip(win.in_size, win.out_size, win.strides, win.dilations, win.kernel, strict=True))
+
+
+def _float(ctx, node, kind, w, bias, params):
+    lo, hi = node.attrs.get("clip") or (-np.inf, np.inf)
+    params |= {"flo": float(lo), "fhi": float(hi)}
+    oc = w.shape[0]
+    packed = w if kind == "conv" else w.reshape(oc, *w.shape[1:3]).transpose(1, 2, 0)
+    bias = np.zeros(oc, np.float32) if bias is None else bias.astype(np.float32)
+    return f"{kind}_f32", [ctx.rom(packed, "weights"), ctx.rom(bias, "bias")], []
+
+
+def _integer(ctx, node, kind, w, bias, params, types):
+    x_t, w_t, y_t = types
+    folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q)
+    lo, hi = bounds(y_t.q, node.attrs.get("clip"))
+    params |= {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
+    best = integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m)
+    return best.kernel, [ctx.rom(data, hint) for hint, data in best.weights], scratch_of(ctx, best, ctx.buffer(node.outputs[0]))
+
+
+def scratch_of(ctx: Lowering, best: Packed, output: str) -> list[str]:
+    """The scratch argument of a kernel, if it takes one; where it needs no bytes of it, any int8 buffer serves."""
+    if best.scratch is None:
+        return []
+    return [ctx.scratch(best.scratch, best.kernel)] if best.scratch else [output]
+
+
+def fits_kernels(ctx: Lowering, node: Node) -> bool:
+    """The kernels take int8 weights, int32 accumulators and output scales below 1/4; anything else is a loop nest."""
+    x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
+    w = ctx.value(node.inputs[1])
+    bias = ctx.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q)
+    return w.dtype == np.int8 and mul_.pre == 0 and accumulator_bound(w, folded) < 2**31
+
+
+def integer_nest(ctx: Lowering, node: Node, win: Window, n: int) -> list[Stmt]:
+    """The general integer convolution (or Gemm, a 1x1 window over its rows): weights of any width, 64-bit accumulator; a
+    tap outside the picture adds nothing."""
+    x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
+    (h, width), (oh, ow), (kh, kw) = win.in_size, win.out_size, win.kernel
+    c, oc, depth = x_t.shape[-1], w_t.shape[0], w_t.size // w_t.shape[0] // kh // kw
+    w = ctx.value(node.inputs[1])
+    bias = ctx.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(oc, np.int32)
+    _, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q)
+    x, y, weights = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0]), ctx.rom(w, "weights")
+    biases, mult = ctx.rom(bias.astype(np.int64), "bias"), ctx.rom(np.broadcast_to(mul_.m, (oc,)).copy(), "mult")
+    b, oy, ox, o, ky, kx, i, iy, ix = (Var(v) for v in ("b", "oy", "ox", "o", "ky", "kx", "i", "iy", "ix"))
+    group_width = oc // int(node.attrs.get("group", 1))
+    channel = add(mul(Bin("//", o, Const(group_width)), depth), i)
+    at = add(mul(add(mul(add(mul(b, h), iy), width), ix), c), channel)
+    tap = add(mul(add(mul(add(mul(o, kh), ky), kw), kx), depth), i)
+    term = Bin("*", Bin("-", cast(Load(x, at, "int8"), "int64"), Const(int(x_t.q.zero_point), "int64")),
+               cast(Load(weights, tap, str(w.dtype)), "int64"))
+    inside = Bin("and", Bin("and", Bin("<=", Const(0), iy), Bin("<", iy, Const(h))), Bin("and", Bin("<=", Const(0), ix), Bin("<", ix, Const(width))))
+    taps = For("kx", Const(0), Const(kw), (
+        Let("ix", "int32", add(add(mul(ox, win.strides[1]), mul(kx, win.dilations[1])), -win.pads[1])),
+        If(inside, (For("i", Const(0), Const(depth), (Set("acc", Bin("+", Var("acc", "int64"), term)),)),))))
+    rows = For("ky", Const(0), Const(kh), (Let("iy", "int32", add(add(mul(oy, win.strides[0]), mul(ky, win.dilations[0])), -win.pads[0])), taps))
+    result = requant_expr(Var("acc", "int64"), Load(mult, o, "int32"), mul_, int(y_t.q.zero_point), *bounds(y_t.q, node.attrs.get("clip")))
+    body: tuple[Stmt, ...] = (Let("acc", "int64", Load(biases, o, "int64")), rows,
+                              Store(y, add(mul(add(mul(add(mul(b, oh), oy), ow), ox), oc), o), result))
+    for var, size in ((o, oc), (ox, ow), (oy, oh), (b, n)):
+        body = (For(var.name, Const(0), Const(size), body),)
+    return list(body)
+
+
+def requant_expr(acc, m, mul_: Multiplier, zero_point: int, lo: int, hi: int):
+    """The requantisation formula as a loop-IR expression: int32 or int64 acc -> int8."""
+    wide = cast(acc, "int64")
+    if mul_.pre:
+        wide = Bin("*", wide, Const(1 << mul_.pre, "int64"))
+    high = Bin("+", Bin(">>", Bin("*", wide, cast(m, "int64")), Const(32, "int64")), Const(mul_.offset(zero_point), "int64"))
+    clamped = Bin("min", Bin("max", Bin(">>", high, Const(mul_.f, "int64")), Const(lo, "int64")), Const(hi, "int64"))
+    return Fn("cast", (clamped,), "int8")
+
+
+def _meaning(node, win, w, bias, types, n_weights):
+    """The reference of one row-band call, from the arguments the kernel gets."""
+    x_t, w_t, y_t = types
+    c = x_t.shape[-1]
+    row_node = node.with_(attrs={"pads": (0, win.pads[1], 0, win.pads[3]), "strides": (1, win.strides[1]), "dilations": (1, win.dilations[1]),
+                                 "kernel_shape": win.kernel, "auto_pad": "NOTSET"})
+
+    def meaning(args, read, write):
+        rows = np.asarray(read(args[0])).reshape(1, win.kernel[0], -1, c)
+        y = reference(row_node, [rows, w, bias], [x_t, w_t], [y_t])[0]
+        write(args[2 + n_weights], y.reshape(-1))
+
+    return meaning
+
+
+OPS = (Op("Conv", lower, {"auto_pad": "NOTSET", "dilations": None, "group": 1, "kernel_shape": None, "pads": None, "strides": None},
+          infer, reference, "integer", ("float32", "int8", "uint8")),)

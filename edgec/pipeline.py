@@ -1,0 +1,158 @@
+"""The driver: named lists of pure passes, a verification after each, then the program, its plan and its C."""
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import __version__, emit, firmware, loop_passes, loop_verify, lower, plan, plan_check, render_c
+from . import verify as spec
+from .board import Board
+from .ir import Graph
+from .loops import Call, Program, program_text
+from .passes import absorb, constants, layout, normalise
+
+SIMPLIFY = (
+    constants.constant_grids,
+    normalise.drop_identities,
+    normalise.global_pools,
+    normalise.fold_pad,
+    normalise.fold_affine,
+    normalise.canonical_gemm,
+    normalise.fold_affine,
+    normalise.two_dimensional,
+    normalise.softmax_last,
+    normalise.explicit_windows,
+)
+ABSORB = (
+    constants.constant_grids,
+    absorb.fuse_clip,
+    absorb.annotate,
+    absorb.signed,
+    absorb.sink_dequantize,
+    absorb.raise_quantize,
+    absorb.absorb,
+    absorb.fuse_tables,
+)
+LAYOUT = (
+    layout.channels_last,
+    layout.cancel_transposes,
+    normalise.drop_identities,
+)
+
+
+def run_passes(graph: Graph, passes, dump: Callable[[str, str], None] = lambda name, text: None) -> Graph:
+    """Applies the passes in order; verifies and offers the text form after each."""
+    for p in passes:
+        graph = spec.verify(p(graph), p.__name__)
+        dump(p.__name__, str(graph))
+    return graph
+
+
+def simplify(graph: Graph) -> Graph:
+    """What quantisation starts from: still ONNX operators, fewer of them."""
+    return run_passes(graph, SIMPLIFY)
+
+
+GOALS = ("ram", "balanced", "time", "size")
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """source: the graph as it came in; graph: after all passes; program: planned; files: path in the package -> text."""
+
+    source: Graph
+    graph: Graph
+    program: Program
+    files: dict[str, str]
+    c_name: str
+    stats: dict = field(default_factory=dict)
+
+
+def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: str | None = None, dump_ir: str | Path | None = None,
+                  on_phase: Callable[[str, float, object], None] = lambda name, seconds, info: None) -> Compiled:
+    """Graph -> C package for the board. name: the C prefix, by default the graph's name made an identifier.
+    dump_ir: a folder that gets the text of the IR after every pass. Raises UnsupportedError listing all nodes."""
+    dump = _dumper(dump_ir)
+    source, c_name = graph, c_identifier(name or graph.name)
+
+    def phase(label: str, work, info):
+        start = time.perf_counter()
+        result = work()
+        on_phase(label, time.perf_counter() - start, info(result))
+        return result
+
+    dump("import", str(graph))
+    graph = phase("passes", lambda: run_passes(spec.verify(graph), SIMPLIFY + ABSORB + LAYOUT, dump), lambda g: f"{len(source.nodes)} -> {len(g.nodes)} nodes")
+    program = phase("lower", lambda: _lowered(graph, board, dump), lambda p: f"{len(p.steps)} steps")
+    program = phase("plan", lambda: _planned(program, dump), lambda p: f"arena {p.arena_bytes:,} B, lower bound {p.lower_bound:,} B")
+    files = phase("emit", lambda: _files(graph, program, board, goal, c_name), lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
+    return Compiled(source, graph, program, files, c_name, _stats(graph, program))
+
+
+def c_identifier(text: str) -> str:
+    """A file's stem as the prefix of C names: kws-int8.v2 -> kws_int8_v2."""
+    return render_c.identifier(text, "model")
+
+
+def _dumper(folder: str | Path | None) -> Callable[[str, str], None]:
+    if folder is None:
+        return lambda name, text: None
+    root, count = Path(folder), iter(range(1000))
+    root.mkdir(parents=True, exist_ok=True)
+    return lambda name, text: (root / f"{next(count):02}_{name}.txt").write_text(text, encoding="utf-8") and None
+
+
+def _lowered(graph: Graph, board: Board, dump) -> Program:
+    program = lower.lower(graph, board.isa)
+    dump("lower", program_text(program))
+    loop_verify.verify(program, "lower")
+    for p in loop_passes.PASSES:
+        program = p(program)
+        loop_verify.verify(program, p.__name__)
+        dump(p.__name__, program_text(program))
+    return program
+
+
+def _planned(program: Program, dump) -> Program:
+    program = plan.plan(program)
+    plan_check.check(program)
+    dump("plan", program_text(program))
+    return program
+
+
+def _files(graph: Graph, program: Program, board: Board, goal: str, c_name: str) -> dict[str, str]:
+    def tensor(name: str) -> emit.TensorInfo:
+        t = graph.type(name)
+        scale, zero = (float(t.q.scale), int(t.q.zero_point)) if t.q is not None else (0.0, 0)
+        return emit.TensorInfo(name, t.dtype, t.shape, scale, zero)
+
+    types = {n: str(t.type) for n, t in graph.tensors.items() if t.data is None}
+    meta = emit.Meta(c_name, graph.name, graph_hash(graph), f"edgec {__version__}", board.isa, tuple(map(tensor, graph.inputs)),
+                     tuple(map(tensor, graph.outputs)), types, goal == "time")
+    return emit.package(program, meta) | firmware.files(board, graph.name, c_name)
+
+
+def graph_hash(graph: Graph) -> str:
+    """SHA-256 of what the compiled network computes: its text form and its constants."""
+    h = hashlib.sha256(str(graph).encode())
+    for name in sorted(n for n, t in graph.tensors.items() if t.data is not None):
+        h.update(graph.tensors[name].data.tobytes())
+    return h.hexdigest()
+
+
+def _stats(graph: Graph, program: Program) -> dict:
+    """What reports need: totals and one entry per step."""
+    def weights(step) -> int:
+        return sum(program.buffers[b].nbytes for b in set(plan.touched(step.body)) if program.buffers[b].place == "rom")
+
+    steps = []
+    for s in program.steps:
+        t = graph.type(s.outputs[0])
+        kernels = list(dict.fromkeys(c.kernel for c in loop_verify.statements(s.body) if isinstance(c, Call)))
+        steps.append({"name": s.name, "op": s.op, "origin": list(s.origin), "macs": s.macs, "kernel": " + ".join(kernels),
+                      "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes, "weights_bytes": weights(s)})
+    return {"arena_bytes": program.arena_bytes, "lower_bound": program.lower_bound, "macs": sum(s.macs for s in program.steps),
+            "weights_bytes": sum(b.nbytes for b in program.buffers.values() if b.place == "rom"), "steps": steps}

@@ -1,0 +1,301 @@
+/* main.c: runs the model of model.h on data that come over semihosting. The same for every model.
+ *
+ * Command line (its first word, the program, is ignored):
+ *   (none)          fills the inputs with a fixed pattern, runs once, prints "<model>: <FNV-1a of the outputs>".
+ *   run IN OUT      IN: samples one after the other, a sample is all inputs one after the other, raw bytes.
+ *                   OUT: per sample all outputs one after the other. Prints "stack <bytes>", the most that was in use.
+ *   trace IN OUT    the same, and before a sample's outputs a record per executed step:
+ *                   uint32 step, uint32 bytes, the bytes of the step's output; ended by a uint32 TRACE_END.
+ * Numbers in OUT are little-endian, as the core is. Exit codes: enum exit_code. */
+#include "model.h"
+#include "semihost.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum exit_code {
+    EXIT_DONE = 0,
+    EXIT_USAGE = 2,  /* run or trace without two files; 1 is the emulator's own, 3 a fault (startup.c) */
+    EXIT_INPUT = 4,  /* IN cannot be opened, or ends inside a sample */
+    EXIT_OUTPUT = 5, /* OUT cannot be opened or written */
+    EXIT_INIT = 6,   /* the model's init failed */
+    EXIT_RUN = 7     /* the model's run failed */
+};
+
+#define TRACE_END 0xFFFFFFFFu
+#define NO_FILE 0 /* the host never gives out this handle */
+
+extern uint32_t link_stack_bottom[], link_stack_top[]; /* link.ld */
+
+EC_ARENA static uint8_t arena[FW_MODEL_ARENA_BYTES] EC_ALIGNED(16);
+static char command_line[512];
+static fw_model_t model;
+static int32_t trace_file;
+static bool trace_failed;
+
+/* ---- stack -------------------------------------------------------------------------------------------------- */
+
+#define STACK_PAINT 0xC5C5C5C5u
+
+/* Words of stack below an address. */
+static uint32_t stack_words(const void *below)
+{
+    return (uint32_t)((uintptr_t)below - (uintptr_t)link_stack_bottom) / 4u;
+}
+
+/* Paints the free part of the stack; main's callees then leave their mark. */
+static void paint_stack(void)
+{
+    const uint32_t words = stack_words(__builtin_frame_address(0)) - 16u; /* 16: this function's own frame */
+
+    for (uint32_t i = 0u; i < words; i++) {
+        ((volatile uint32_t *)link_stack_bottom)[i] = STACK_PAINT;
+    }
+}
+
+/* The most bytes of stack that were in use since. */
+static uint32_t stack_used(void)
+{
+    const uint32_t words = stack_words(link_stack_top);
+    uint32_t free_words = 0u;
+
+    while (free_words < words && ((volatile uint32_t *)link_stack_bottom)[free_words] == STACK_PAINT) {
+        free_words++;
+    }
+    return (words - free_words) * 4u;
+}
+
+/* ---- text --------------------------------------------------------------------------------------------------- */
+
+/* digits: at least so many, with leading zeros. */
+static void print_number(uint32_t value, uint32_t base, int digits)
+{
+    char text[12];
+    int at = 11;
+
+    text[at] = '\0';
+    do {
+        text[--at] = "0123456789abcdef"[value % base];
+        value /= base;
+        digits--;
+    } while (value > 0u || digits > 0); /* at most 10 digits of a uint32 */
+    semihost_print(&text[at]);
+}
+
+/* Cuts the command line into at most `most` words, in place; returns their number (most + 1: there are more). */
+static int split(char *line, char **words, int most)
+{
+    int n = 0;
+
+    while (*line != '\0') {
+        while (*line == ' ') {
+            *line++ = '\0';
+        }
+        if (*line != '\0') {
+            if (n == most) {
+                return most + 1;
+            }
+            words[n++] = line;
+        }
+        while (*line != '\0' && *line != ' ') {
+            line++;
+        }
+    }
+    return n;
+}
+
+static bool equal(const char *a, const char *b)
+{
+    while (*a != '\0' && *a == *b) {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
+/* ---- the model ---------------------------------------------------------------------------------------------- */
+
+/* Overrides the model's weak hook, which is called after each step. */
+void fw_model_hook(const fw_model_t *m, unsigned step)
+{
+    const uint32_t head[2] = {(uint32_t)step, fw_model_steps[step].bytes};
+
+    (void)m;
+    if (trace_file != NO_FILE) {
+        trace_failed = trace_failed || semihost_write(trace_file, head, 8u) != 8u ||
+                       semihost_write(trace_file, &arena[fw_model_steps[step].offset], head[1]) != head[1];
+    }
+}
+
+/* What an uninitialised arena holds must not matter: on the host it holds something else. */
+static int start_model(void)
+{
+    for (uint32_t i = 0u; i < FW_MODEL_ARENA_BYTES; i++) {
+        arena[i] = 0xA5u;
+    }
+    return fw_model_init(&model, arena, FW_MODEL_ARENA_BYTES) == EC_OK ? EXIT_DONE : EXIT_INIT;
+}
+
+static uint32_t next_random(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return *state >> 24;
+}
+
+static uint32_t element_bytes(uint8_t dtype)
+{
+    switch (dtype) {
+    case EC_INT8:
+    case EC_UINT8:
+    case EC_BOOL:
+        return 1u;
+    case EC_INT16:
+    case EC_UINT16:
+    case EC_FLOAT16:
+        return 2u;
+    case EC_INT64:
+    case EC_UINT64:
+    case EC_FLOAT64:
+        return 8u;
+    default:
+        return 4u;
+    }
+}
+
+/* float32: -2 to 2 in steps of 1/64; 8-bit integers: all values; everything else: 0 or 1, also valid as an index. */
+static void fill_input(uint8_t *to, const ec_tensor_info *info, uint32_t *state)
+{
+    const uint32_t step = element_bytes(info->dtype);
+
+    for (uint32_t i = 0u; i < info->bytes; i++) {
+        to[i] = 0u;
+    }
+    for (uint32_t i = 0u; i < info->bytes; i += step) {
+        const uint32_t random = next_random(state);
+
+        if (info->dtype == EC_FLOAT32) {
+            const float value = (float)((int32_t)random - 128) / 64.0f;
+
+            __builtin_memcpy(&to[i], &value, sizeof value);
+        } else {
+            to[i] = (uint8_t)(info->dtype == EC_INT8 || info->dtype == EC_UINT8 ? random : random & 1u);
+        }
+    }
+}
+
+static uint32_t hash_bytes(uint32_t hash, const uint8_t *bytes, uint32_t n)
+{
+    for (uint32_t i = 0u; i < n; i++) {
+        hash = (hash ^ bytes[i]) * 16777619u;
+    }
+    return hash;
+}
+
+static int run_pattern(void)
+{
+    uint32_t state = 1u, hash = 2166136261u;
+    int code = start_model();
+
+    if (code != EXIT_DONE) {
+        return code;
+    }
+    for (unsigned i = 0u; i < fw_model_info.n_inputs; i++) {
+        fill_input((uint8_t *)fw_model_input(&model, i), &fw_model_info.inputs[i], &state);
+    }
+    if (fw_model_run(&model) != EC_OK) {
+        return EXIT_RUN;
+    }
+    for (unsigned i = 0u; i < fw_model_info.n_outputs; i++) {
+        hash = hash_bytes(hash, (const uint8_t *)fw_model_output(&model, i), fw_model_info.outputs[i].bytes);
+    }
+    semihost_print(FW_MODEL_NAME ": ");
+    print_number(hash, 16u, 8);
+    semihost_print("\n");
+    return EXIT_DONE;
+}
+
+/* Reads one sample. *end is set where the file ends before its first byte; a model without inputs has no samples. */
+static int read_sample(int32_t in, bool *end)
+{
+    *end = fw_model_info.n_inputs == 0u;
+    for (unsigned i = 0u; i < fw_model_info.n_inputs; i++) {
+        const uint32_t bytes = fw_model_info.inputs[i].bytes;
+        const uint32_t got = semihost_read(in, fw_model_input(&model, i), bytes);
+
+        if (got != bytes) {
+            *end = i == 0u && got == 0u;
+            return *end ? EXIT_DONE : EXIT_INPUT;
+        }
+    }
+    return EXIT_DONE;
+}
+
+static int write_sample(int32_t out)
+{
+    const uint32_t end = TRACE_END;
+
+    if (trace_failed || (trace_file != NO_FILE && semihost_write(out, &end, 4u) != 4u)) {
+        return EXIT_OUTPUT;
+    }
+    for (unsigned i = 0u; i < fw_model_info.n_outputs; i++) {
+        const uint32_t bytes = fw_model_info.outputs[i].bytes;
+
+        if (semihost_write(out, fw_model_output(&model, i), bytes) != bytes) {
+            return EXIT_OUTPUT;
+        }
+    }
+    return EXIT_DONE;
+}
+
+static int run_samples(int32_t in, int32_t out)
+{
+    int code = start_model();
+    bool end = false;
+
+    while (code == EXIT_DONE) {
+        code = read_sample(in, &end);
+        if (code != EXIT_DONE || end) {
+            break;
+        }
+        code = fw_model_run(&model) == EC_OK ? write_sample(out) : EXIT_RUN;
+    }
+    return code;
+}
+
+static int run_files(const char *in_path, const char *out_path, bool trace)
+{
+    const int32_t in = semihost_open(in_path, SEMIHOST_READ_BINARY);
+    const int32_t out = semihost_open(out_path, SEMIHOST_WRITE_BINARY);
+    int code;
+
+    if (in < 0) {
+        return EXIT_INPUT;
+    }
+    if (out < 0) {
+        return EXIT_OUTPUT;
+    }
+    trace_file = trace ? out : NO_FILE;
+    code = run_samples(in, out);
+    if (semihost_close(out) != 0 && code == EXIT_DONE) {
+        code = EXIT_OUTPUT;
+    }
+    semihost_print("stack ");
+    print_number(stack_used(), 10u, 1);
+    semihost_print("\n");
+    return code;
+}
+
+int main(void)
+{
+    char *words[4];
+    int n = 0;
+
+    paint_stack();
+    if (semihost_command_line(command_line, sizeof command_line) == 0) {
+        n = split(command_line, words, 4);
+    }
+    if (n < 2 || !(equal(words[1], "run") || equal(words[1], "trace"))) {
+        return run_pattern(); /* also where the words are pieces of the image's path, which emulators put there */
+    }
+    return n == 4 ? run_files(words[2], words[3], equal(words[1], "trace")) : EXIT_USAGE;
+}

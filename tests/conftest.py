@@ -1,0 +1,29 @@
+"""What all tests share: where the models are, and that nothing is skipped in silence where it must run."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = Path(os.environ.get("EDGEC_MODELS", ROOT.parent / "shared" / "models"))
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The folder of real networks; the test is skipped where it is absent."""
+    if not MODELS.is_dir():
+        pytest.skip(f"no models at {MODELS}: set EDGEC_MODELS")
+    return MODELS
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With EDGEC_NO_SKIP set, a skip is a failure, except for models that are not there."""
+    report = (yield).get_result()
+    if report.skipped and os.environ.get("EDGEC_NO_SKIP") and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if "EDGEC_MODELS" not in reason:
+            report.outcome = "failed"
+            report.longrepr = f"skipped, and EDGEC_NO_SKIP is set: {reason}"
