@@ -443,10 +443,15 @@ def _manifest(
 
 
 def _trace_entries(compiled: Compiled) -> list[dict]:
-    """Per step: the graph tensor that it completes first and which ONNX tensor that is, for --per-layer."""
+    """Per step: the graph tensor that its trace holds and which ONNX tensor that is, for --per-layer. Where that is not
+    plain (a step with several outputs of one size, or that streams rows) the step is left out of the comparison."""
+    from . import emit
+
     found = []
     for step in compiled.program.steps:
-        name = next(iter(step.outputs), "")
+        traced = emit.result(compiled.program, step)
+        fitting = [o for o in step.outputs if traced is not None and compiled.graph.type(o).nbytes == traced.nbytes]
+        name = fitting[0] if len(fitting) == 1 else ""
         entry = {
             "step": step.name,
             "op": step.op,

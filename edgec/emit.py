@@ -59,13 +59,12 @@ def package(p: Program, meta: Meta) -> dict[str, str]:
     names["outputs"] = [_tensor(p, b, t, k, "output", meta, source) for k, (b, t) in enumerate(zip(p.outputs, meta.outputs, strict=True))]
     names["shapes"] = [{"name": t["shape_name"], "text": t["shape"]} for t in (*names["inputs"], *names["outputs"]) if t["shape"]]
     constants = [p.buffers[n] for n in source.rom]
-    needed = ["ec.h"] + ["ec_scalar.h"] * any(b.dtype[0] == "f" and not np.isfinite(b.data).all() for b in constants)
     files = {
         f"{meta.c_name}.h": paths.template("package/model.h.j2").render(names),
         f"{meta.c_name}.c": paths.template("package/model.c.j2").render(names),
         f"{meta.c_name}_weights.c": paths.template("package/weights.c.j2").render(
-            names, headers=needed, arrays=[_array(b, source.rom[b.name]) for b in constants], bytes=sum(b.nbytes for b in constants)),
-        **{f"runtime/{n}": text for n, text in runtime((*source.headers, *needed), meta.isa).items()},
+            names, arrays=[_array(b, source.rom[b.name]) for b in constants], bytes=sum(b.nbytes for b in constants)),
+        **{f"runtime/{n}": text for n, text in runtime(source.headers, meta.isa).items()},
     }
     return dict(sorted(files.items()))
 

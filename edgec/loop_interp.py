@@ -17,7 +17,28 @@ import numpy as np
 from .errors import EdgecError
 from .loop_index import INT_RANGE
 from .loop_verify import root
-from .loops import Arg, Bin, Call, Const, Expr, Fn, For, Function, If, Let, Load, Program, Ref, Rows, Set, Stmt, Store, Var, dtype_of, text
+from .loops import (
+    Arg,
+    Bin,
+    Call,
+    Const,
+    Expr,
+    Fn,
+    For,
+    Function,
+    If,
+    Let,
+    Load,
+    Program,
+    Ref,
+    Rows,
+    Set,
+    Stmt,
+    Store,
+    Var,
+    dtype_of,
+    text,
+)
 
 Memory = dict[str, np.ndarray]
 Env = dict[str, object]
@@ -48,9 +69,10 @@ def run(p: Program, inputs: Sequence[np.ndarray], after: Callable[[Function, Mem
         memory[name][:] = x.reshape(-1)
     with np.errstate(all="ignore"):
         for step in p.steps:
+            env: Env = {}
             try:
                 for do in _body(step.body, memory):
-                    do({})
+                    do(env)
             except MeaningError as e:
                 raise MeaningError(e.what, where=e.where or f"step {step.name}") from None
             if after:
@@ -176,7 +198,7 @@ def _scalar(value, dtype: str):
 
 
 def _expr(e: Expr, memory: Memory) -> Callable[[Env], object]:
-    """int values are Python ints, bool ones Python bools, floats numpy scalars of their dtype."""
+    """int values are Python ints, bool ones Python bools, floats np.float32."""
     match e:
         case Const():
             value = _python(_scalar(e.value, e.dtype))
@@ -218,7 +240,7 @@ def binary(op: str, dtype: str, a, b):
         return bool(_COMPARE[op](a, b))
     if op in ("min", "max"):  # the second operand where it is smaller (greater) or not a number
         return b if (b < a if op == "min" else a < b) or b != b else a
-    if dtype == "float32" or dtype == "float64":
+    if dtype == "float32":
         return np.divide(a, b) if op == "/" else _EXACT[op](a, b)
     if dtype == "bool":
         return bool(_EXACT[op](a, b))
@@ -247,10 +269,10 @@ def convert(x, source: str, dtype: str):
     """cast: float to integer truncates and saturates (NaN gives 0), integer to integer wraps, to bool is x != 0."""
     if dtype == "bool":
         return bool(x != 0)
-    if dtype in ("float32", "float64"):
-        return np.dtype(source).type(x).astype(dtype)
+    if dtype == "float32":
+        return np.dtype(source).type(x).astype(np.float32)
     lo, hi = INT_RANGE[dtype]
-    if source not in ("float32", "float64"):
+    if source != "float32":
         value = int(x) & ((1 << np.dtype(dtype).itemsize * 8) - 1)
         return value - (1 << np.dtype(dtype).itemsize * 8) if value > hi else value
     if x != x:

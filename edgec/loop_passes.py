@@ -8,11 +8,34 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from .loop_index import FLOATS, INT_RANGE, Scope, from_linear, linear, lower, measure, upper
+import numpy as np
+
+from .loop_index import INT_RANGE, Scope, from_linear, linear, lower, measure, upper
 from .loop_interp import MeaningError, binary, function
 from .loop_verify import Uses, expressions, nodes, outer_scope, root, statements, uses, verify
-from .loops import (COMPARISONS, Arg, Bin, Call, Const, Expr, Fn, For, Function, If, Let, Load, Program, Ref, Rows, Set, Stmt,
-                    Store, Var, dtype_of, program_text)
+from .loops import (
+    COMPARISONS,
+    Arg,
+    Bin,
+    Call,
+    Const,
+    Expr,
+    Fn,
+    For,
+    Function,
+    If,
+    Let,
+    Load,
+    Program,
+    Ref,
+    Rows,
+    Set,
+    Stmt,
+    Store,
+    Var,
+    dtype_of,
+    program_text,
+)
 
 
 def optimise(p: Program, dump: Callable[[str, str], None] = lambda name, text: None) -> Program:
@@ -245,7 +268,7 @@ def _simpler_bin(e: Bin, scope: Scope) -> Expr:
             (al, ah), (bl, bh) = a.interval, b.interval
             if ah <= bl or bh <= al:
                 return e.a if (ah <= bl) == (e.op == "min") else e.b
-        case Bin("*" | "/", x, Const(1.0)) | Bin("*", Const(1.0), x) if a.dtype in FLOATS:
+        case Bin("*" | "/", x, Const(1.0)) | Bin("*", Const(1.0), x) if a.dtype == "float32":
             return x
         case Bin("+" | "-" | "*") if a.dtype == "int32":
             return _linear_form(e, scope)
@@ -257,11 +280,12 @@ def _simpler_bin(e: Bin, scope: Scope) -> Expr:
 def _folded(e: Expr, compute: Callable[[], object]) -> Expr:
     """The constant, or e where C would leave it undefined."""
     try:
-        value = compute()
+        with np.errstate(all="ignore"):
+            value = compute()
     except MeaningError:
         return e
     dtype = dtype_of(e)
-    return Const(float(value) if dtype in FLOATS else value, dtype)
+    return Const(float(value) if dtype == "float32" else value, dtype)
 
 
 def _values(*constants: Const) -> list:
@@ -290,7 +314,8 @@ def _linear_form(e: Bin, scope: Scope) -> Expr:
     terms, const = linear(e)
     depth = {n: v.depth for n, v in scope.vars.items()}
     new = from_linear(terms, const, lambda t: depth.get(t.name, 0) if isinstance(t, Var) else len(depth))
-    return new if measure(new, scope).safe else e
+    fits = all(abs(c) <= INT_RANGE["int32"][1] for c in (const, *terms.values()))
+    return new if fits and measure(new, scope).safe else e
 
 
 def _divided(e: Bin, x: Expr, d: int, scope: Scope) -> Expr:

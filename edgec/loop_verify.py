@@ -12,9 +12,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import EdgecError
-from .loop_index import DTYPES, FLOATS, INT_RANGE, Measure, Scope, linear, lower, measure, upper
-from .loops import (PLACES, Bin, Buffer, Call, Const, Expr, Fn, For, Function, If, Let, Load, Program, Ref, Rows, Set, Stmt,
-                    Store, Var, lines, text)
+from .loop_index import DTYPES, INT_RANGE, Measure, Scope, linear, lower, measure, upper
+from .loops import (
+    PLACES,
+    Bin,
+    Buffer,
+    Call,
+    Const,
+    Expr,
+    Fn,
+    For,
+    Function,
+    If,
+    Let,
+    Load,
+    Program,
+    Ref,
+    Rows,
+    Set,
+    Stmt,
+    Store,
+    Var,
+    lines,
+    text,
+)
 
 REAL_FUNCTIONS = {
     **dict.fromkeys("exp log sqrt tanh erf sin cos tan asin acos atan sinh cosh asinh acosh atanh floor ceil round rint trunc".split(), 1),
@@ -123,7 +144,7 @@ def outer_scope(p: Program, f: Function, u: Uses) -> Scope:
     """What is known where a step begins: which buffers it writes, what its integer tables hold."""
     tables = {x.buffer for s in statements(f.body) for e in expressions(s) for x in nodes(e) if isinstance(x, Load)}
     contents = {n: (int(p.buffers[n].data.min()), int(p.buffers[n].data.max())) for n in sorted(tables)
-                if p.buffers[n].place == "rom" and p.buffers[n].dtype not in FLOATS}
+                if p.buffers[n].place == "rom" and p.buffers[n].dtype in INT_RANGE}
     views = frozenset(n for n in tables if root(p, n).name in u.writes)
     return Scope(volatile=u.writes | views, contents=contents)
 
@@ -354,7 +375,7 @@ class _Verifier:
 
     def check_bin(self, e: Bin, a: Measure, b: Measure) -> None:
         self.need(a.dtype == b.dtype, f"operands of {e.op} are {a.dtype} and {b.dtype}", e)
-        boolean, real = a.dtype == "bool", a.dtype in FLOATS
+        boolean, real = a.dtype == "bool", a.dtype == "float32"
         match e.op:
             case "+" | "-" | "*" | "min" | "max" | "<" | "<=":
                 self.need(not boolean, f"{e.op} of bool", e)
@@ -390,7 +411,7 @@ class _Verifier:
             case "not":
                 ok = dtypes == ["bool"] and e.dtype == "bool"
             case _ if e.name in PREDICATES:
-                ok = len(dtypes) == 1 and dtypes[0] in FLOATS and e.dtype == "bool"
+                ok = dtypes == ["float32"] and e.dtype == "bool"
             case _ if e.name in REAL_FUNCTIONS:
                 ok = dtypes == ["float32"] * REAL_FUNCTIONS[e.name] and e.dtype == "float32"
             case _:

@@ -186,6 +186,8 @@ class Function:
     op: str = ""
     macs: int = 0
     outputs: tuple[str, ...] = ()
+    ticks: int = 1
+    spans: Mapping[str, tuple[tuple[int, int, int, int], ...]] = field(default_factory=dict)
     result: str = ""
 
 

@@ -6,22 +6,27 @@ import re
 import numpy as np
 
 from .errors import UnsupportedError
-from .ir import Graph, Node, TensorType
-from .loops import Buffer, Function, Program
+from .ir import Graph, Node, TensorType, origins
+from .loops import Bin, Buffer, Const, For, Function, If, Let, Load, Program, Var, cast
 from .ops import table
 from .ops.base import Lowering
+from .ops.spatial import At
+from .stream import Group, Region
 
 
-def lower(graph: Graph, isa: tuple[str, ...] = ("c99",)) -> Program:
-    """The program of a graph whose every node has an operator record; arena offsets are not set yet.
+def lower(graph: Graph, isa: tuple[str, ...] = ("c99",), regions: tuple[Region, ...] = ()) -> Program:
+    """The program of a graph whose every node has an operator record; arena offsets are not set yet. Each region becomes
+    one step that runs its layers interleaved.
 
     Raises UnsupportedError that lists every node that cannot be lowered."""
-    return _Lowering(graph, isa).run()
+    return _Lowering(graph, isa, regions).run()
 
 
 class _Lowering(Lowering):
-    def __init__(self, graph: Graph, isa: tuple[str, ...]):
+    def __init__(self, graph: Graph, isa: tuple[str, ...], regions: tuple[Region, ...]):
         self.graph, self.isa = graph, isa
+        self.region_of = {id(n): r for r in regions for n in r.nodes}
+        self.pool: dict[str, int] | None = None  # inside a region: bytes of each working buffer that its groups share
         self.buffers: dict[str, Buffer] = {}
         self.of: dict[str, str] = {}  # tensor -> buffer
         self.by_content: dict[tuple, str] = {}
@@ -37,6 +42,12 @@ class _Lowering(Lowering):
             self._add(name, "input")
         steps, problems = [], []
         for node in g.nodes:
+            region = self.region_of.get(id(node))
+            if region is not None:
+                if node is region.nodes[0]:
+                    self.node, self.pairs, self.count, self.is_view = node, [], 0, False
+                    steps.append(self._region(region, len(steps)))
+                continue
             self.node, self.pairs, self.count, self.is_view = node, [], 0, False
             kept = dict(self.buffers)
             try:
@@ -81,13 +92,20 @@ class _Lowering(Lowering):
         if key not in self.by_content or self.by_content[key] not in self.buffers:
             owner = self.node.outputs[0] if self.node else ""
             name = self._identifier(f"{owner}_{hint}" if hint in ("weights", "bias", "mult", "pad", "table", "exp", "index") else hint)
-            self.buffers[name] = Buffer(name, str(data.dtype), data.size, "rom", data=data)
+            self.buffers[name] = Buffer(name, str(data.dtype), data.size, "rom", data=data, align=_align(str(data.dtype)))
             self.by_content[key] = name
         return self.by_content[key]
 
     def scratch(self, nbytes: int, hint: str) -> str:
+        if self.pool is not None:
+            return self._shared("scratch", "int8", nbytes)
         name = self._identifier(f"{hint}_scratch")
         self.buffers[name] = Buffer(name, "int8", int(nbytes), "arena", align=16)
+        return name
+
+    def accumulator(self, dtype: str, elements: int, hint: str) -> str:
+        name = self._identifier(hint)
+        self.buffers[name] = Buffer(name, dtype, elements, "arena", align=_align(dtype))
         return name
 
     def view(self, output: str, input: str) -> None:
@@ -114,12 +132,82 @@ class _Lowering(Lowering):
         if not ok:
             raise UnsupportedError(f"{self.node.op}: {what}", where=", ".join(self.node.origin))
 
+    # --- streaming regions ---
+
+    def _region(self, region: Region, index: int) -> Function:
+        """One step: a loop over the schedule, a branch per group."""
+        self.pool, self.pool_names = {}, {}
+        places = {r.tensor: At(self.buffer(r.tensor)) for g in region.groups for r in g.reads if r.tensor not in region.depth}
+        for tensor, depth in region.depth.items():
+            places[tensor] = self._ring(tensor, depth)
+        places[region.output] = At(self.buffer(region.output))
+        bodies = []
+        tallest = max(g.ticks for g in region.groups)
+        for g in region.groups:
+            row = Bin("min", Var("row"), Const(g.ticks - 1)) if g.ticks < tallest and len(region.groups) > 1 else Var("row")
+            bodies.append(self._group(g, dict(places), row))
+        for label, nbytes in self.pool.items():
+            name = self.pool_names[label]
+            self.buffers[name] = Buffer(name, "int8", nbytes, "arena", align=16)
+        spans = {self.buffers[self.of[t]].alias or self.of[t]: parts for t, parts in region.spans.items()}
+        self.pool = None
+        name = self._identifier(f"{index}_stream", prefix="step_")
+        return Function(name, self._schedule(region, bodies), origins(region.nodes), (), "Stream", self.count, (region.output,),
+                        len(region.order), spans)
+
+    def _ring(self, tensor: str, depth: int) -> At:
+        t = self.type(tensor)
+        name = self._identifier(tensor)
+        self.buffers[name] = Buffer(name, t.dtype, depth * t.shape[2] * t.shape[3], "arena", align=_align(t.dtype))
+        self.of[tensor] = name
+        return At(name, depth)
+
+    def _group(self, g: Group, places: dict[str, At], row) -> tuple:
+        """The statements of one tick: each node writes where the next one reads; an in-place one over its input."""
+        target = places[g.output]
+        targets = [target]
+        for k in range(len(g.nodes) - 1, 0, -1):
+            t = self.type(g.nodes[k - 1].outputs[0])
+            if not g.shapes[k].inplace:
+                target = At(self._shared(f"row_{k % 2}", t.dtype, g.shapes[k - 1].row), 1)
+            targets.insert(0, target)
+        body: list = []
+        for node, shape, target in zip(g.nodes, g.shapes, targets, strict=True):
+            self.node = node
+            emit = table.OPS[node.op].rows[1](self, node)
+            body += emit(row, tuple(places[r.tensor] for r in shape.reads), target)
+            places[node.outputs[0]] = target
+        return tuple(body)
+
+    def _schedule(self, region: Region, bodies: list) -> tuple:
+        if len(bodies) == 1:
+            return (For("row", Const(0), Const(region.groups[0].ticks), bodies[0]),)
+        kind = "uint8" if max(t for _, t in region.order) < 256 else "uint16"
+        which = self.rom(np.array([k for k, _ in region.order], np.uint8), f"{region.output}_order")
+        rows = self.rom(np.array([t for _, t in region.order], kind), f"{region.output}_rows")
+        chain = bodies[-1]
+        for k in range(len(bodies) - 2, -1, -1):
+            chain = (If(Bin("==", Var("group"), Const(k)), bodies[k], chain),)
+        tick = Var("tick")
+        return (For("tick", Const(0), Const(len(region.order)), (Let("group", "int32", cast(Load(which, tick, "uint8"), "int32")),
+                                                                 Let("row", "int32", cast(Load(rows, tick, kind), "int32")), *chain)),)
+
+    def _shared(self, label: str, dtype: str, elements: int) -> str:
+        """A view of the region's working buffer of this label, which all its groups share: one runs at a time."""
+        nbytes = int(elements) * np.dtype(dtype).itemsize
+        root = self.pool_names.setdefault(label, "") or self._identifier(f"stream_{label}")
+        self.pool_names[label] = root
+        self.pool[label] = max(self.pool.get(label, 0), nbytes)
+        name = self._identifier(f"{label}_view")
+        self.buffers[name] = Buffer(name, dtype, int(elements), "arena", alias=root, align=16)
+        return name
+
     # --- names and buffers ---
 
     def _add(self, tensor: str, place: str) -> None:
         t = self.type(tensor)
         name = self._identifier(tensor)
-        self.buffers[name] = Buffer(name, t.dtype, t.size, place)
+        self.buffers[name] = Buffer(name, t.dtype, t.size, place, align=_align(t.dtype))
         self.of[tensor] = name
 
     def _identifier(self, hint: str, prefix: str = "") -> str:
@@ -134,3 +222,8 @@ class _Lowering(Lowering):
             name = f"{text}_{n}"
         self.names.add(name)
         return name
+
+
+def _align(dtype: str) -> int:
+    """Whole words, so that kernels may load four bytes at a time; 64-bit types by their size."""
+    return max(4, np.dtype(dtype).itemsize)

@@ -426,4 +426,4 @@ def evaluate_ir(node: Node, values: list[np.ndarray | None]) -> list[np.ndarray]
     names = [f"i{k}" if v is not None else "" for k, v in enumerate(values)]
     kept = {k: v for k, v in node.attrs.items() if v is not None and k not in ("clip", "channels_last", "flatten")}
     proto = helper.make_node(node.op, names, [f"o{k}" if o else "" for k, o in enumerate(node.outputs)], **kept)
-    return evaluate(proto, values, [helper.make_opsetid("", min(onnx.defs.onnx_opset_version(), 23))])
+    return evaluate(proto, values, [helper.make_opsetid("", onnx.defs.onnx_opset_version())])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import __version__, emit, firmware, loop_passes, loop_verify, lower, plan, plan_check, render_c
+from . import __version__, emit, firmware, loop_passes, loop_verify, lower, plan, plan_check, render_c, stream
 from . import verify as spec
 from .board import Board
 from .ir import Graph
@@ -86,7 +86,8 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
 
     dump("import", str(graph))
     graph = phase("passes", lambda: run_passes(spec.verify(graph), SIMPLIFY + ABSORB + LAYOUT, dump), lambda g: f"{len(source.nodes)} -> {len(g.nodes)} nodes")
-    program = phase("lower", lambda: _lowered(graph, board, dump), lambda p: f"{len(p.steps)} steps")
+    regions = stream.regions(graph) if goal == "ram" else ()
+    program = phase("lower", lambda: _lowered(graph, board, regions, dump), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
     program = phase("plan", lambda: _planned(program, dump), lambda p: f"arena {p.arena_bytes:,} B, lower bound {p.lower_bound:,} B")
     files = phase("emit", lambda: _files(graph, program, board, goal, c_name), lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
     return Compiled(source, graph, program, files, c_name, _stats(graph, program))
@@ -105,8 +106,12 @@ def _dumper(folder: str | Path | None) -> Callable[[str, str], None]:
     return lambda name, text: (root / f"{next(count):02}_{name}.txt").write_text(text, encoding="utf-8") and None
 
 
-def _lowered(graph: Graph, board: Board, dump) -> Program:
-    program = lower.lower(graph, board.isa)
+def _streamed(regions) -> str:
+    return f", {sum(len(r.nodes) for r in regions)} layers streamed in {len(regions)} regions" if regions else ""
+
+
+def _lowered(graph: Graph, board: Board, regions, dump) -> Program:
+    program = lower.lower(graph, board.isa, regions)
     dump("lower", program_text(program))
     loop_verify.verify(program, "lower")
     for p in loop_passes.PASSES:
@@ -131,7 +136,7 @@ def _files(graph: Graph, program: Program, board: Board, goal: str, c_name: str)
 
     types = {n: str(t.type) for n, t in graph.tensors.items() if t.data is None}
     meta = emit.Meta(c_name, graph.name, graph_hash(graph), f"edgec {__version__}", board.isa, tuple(map(tensor, graph.inputs)),
-                     tuple(map(tensor, graph.outputs)), types, goal == "time")
+                     tuple(map(tensor, graph.outputs)), types, stamp=True)
     return emit.package(program, meta) | firmware.files(board, graph.name, c_name)
 
 

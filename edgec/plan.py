@@ -52,14 +52,34 @@ def _expr(e) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Item:
-    """Memory that one or more buffers share: live from step `start` to step `end`, both included."""
+class Part:
+    """`size` bytes at `offset` of an item, alive from moment `start` to moment `end`, both included."""
 
+    offset: int
     size: int
-    align: int
     start: int
     end: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """Memory that one or more buffers share, placed as one piece; its parts may live for different times."""
+
+    parts: tuple[Part, ...]
+    align: int
     buffers: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        return max(p.offset + p.size for p in self.parts)
+
+    @property
+    def start(self) -> int:
+        return min(p.start for p in self.parts)
+
+    @property
+    def end(self) -> int:
+        return max(p.end for p in self.parts)
 
 
 def root(p: Program, name: str) -> Buffer:
@@ -112,23 +132,60 @@ def items(p: Program) -> list[Item]:
     groups: dict[str, list[str]] = {}
     for name in live:
         groups.setdefault(find(name), []).append(name)
-    return [Item(max(p.buffers[m].nbytes for m in members), max(p.buffers[m].align for m in members), *span[lead], tuple(members))
-            for lead, members in groups.items()]
+    moments = _moments(p)
+    found = []
+    for lead, members in groups.items():
+        parts = [part for m in members for part in _parts(p, m, live[m], moments)]
+        if len(members) > 1:  # an in-place pair is one piece from the birth of the first to the death of the last
+            start, end = moments[span[lead][0]][0], moments[span[lead][1]][1]
+            if all(part.offset == 0 for part in parts):
+                parts = [Part(0, max(part.size for part in parts), start, end)]
+        found.append(Item(tuple(parts), max(p.buffers[m].align for m in members), tuple(members)))
+    return found
 
 
-def lower_bound(found: list[Item]) -> tuple[int, int]:
-    """The largest sum of live bytes at any step, and that step: no placement can be smaller."""
-    at: dict[int, int] = {}
+def _moments(p: Program) -> list[tuple[int, int]]:
+    """First and last moment of each step: a step lasts as many moments as it has ticks."""
+    found, at = [], 0
+    for step in p.steps:
+        found.append((at, at + step.ticks - 1))
+        at += step.ticks
+    return found or [(0, 0)]
+
+
+def _parts(p: Program, name: str, live: tuple[int, int], moments) -> list[Part]:
+    """When the parts of a buffer are alive: in a step with spans only from and to the ticks that it gives."""
+    lo, hi = live
+    start, end = moments[lo][0], moments[hi][1]
+    born, dies = {}, {}
+    if p.steps and name not in {root(p, i).name for i in p.inputs}:
+        born = {(o, n): moments[lo][0] + first for o, n, first, _ in p.steps[lo].spans.get(name, ())}
+    if p.steps and name not in {root(p, o).name for o in p.outputs}:
+        dies = {(o, n): moments[hi][0] + last for o, n, _, last in p.steps[hi].spans.get(name, ())}
+    rows = born or dies
+    if born and dies and born.keys() != dies.keys():  # rows of different heights: the end is taken as common
+        dies = {}
+    return [Part(o, n, born.get((o, n), start), dies.get((o, n), end)) for o, n in rows] or [Part(0, p.buffers[name].nbytes, start, end)]
+
+
+def lower_bound(found: list[Item], p: Program) -> tuple[int, int]:
+    """The largest sum of live bytes at any moment, and the step of that moment: no placement can be smaller."""
+    moments = _moments(p)
+    change = [0] * (moments[-1][1] + 2)
     for i in found:
-        for k in range(i.start, i.end + 1):
-            at[k] = at.get(k, 0) + i.size
-    step = max(at, key=lambda k: (at[k], -k), default=0)
-    return at.get(step, 0), step
+        for part in i.parts:
+            change[part.start] += part.size
+            change[part.end + 1] -= part.size
+    best, at, alive = 0, 0, 0
+    for k, c in enumerate(change):
+        alive += c
+        if alive > best:
+            best, at = alive, k
+    return best, next((k for k, (first, last) in enumerate(moments) if first <= at <= last), 0)
 
 
-def place(found: list[Item]) -> dict[Item, int]:
-    """Offsets: first fit in several orders, the best kept; stops at the lower bound."""
-    bound, peak = lower_bound(found)
+def place(found: list[Item], bound: int, peak: int) -> dict[Item, int]:
+    """Offsets: first fit in several orders, the best kept; stops at the lower bound. peak: a moment of the largest sum."""
     orders = (
         lambda i: (-i.size, i.start),
         lambda i: (-(i.end - i.start + 1) * i.size, i.start),
@@ -138,32 +195,60 @@ def place(found: list[Item]) -> dict[Item, int]:
     )
     best: dict[Item, int] = {}
     best_size = None
-    for key in orders:
-        offsets = _first_fit(sorted(found, key=key))
+    tries = [sorted(found, key=key) for key in orders]
+    for n, order in enumerate(_variations(tries)):
+        if best_size is not None and (best_size <= bound or n >= len(tries) + MORE_ORDERS):
+            break
+        offsets = _first_fit(order)
         size = max((o + i.size for i, o in offsets.items()), default=0)
         if best_size is None or size < best_size:
             best, best_size = offsets, size
-        if best_size <= bound:
-            break
     return best
 
 
+MORE_ORDERS = 300
+
+
+def _variations(orders: list[list[Item]]) -> Iterator[list[Item]]:
+    """The orders, then small deterministic changes of the first ones."""
+    yield from orders
+    state = 12345
+    current = list(orders[0])
+    while len(current) > 1:
+        order = list(orders[state % len(orders)])
+        for _ in range(1 + state // 7 % 3):
+            state = (state * 1103515245 + 12345) % 2**31
+            a = state // 16 % len(order)
+            state = (state * 1103515245 + 12345) % 2**31
+            order.insert(state // 16 % len(order), order.pop(a))
+        yield order
+
+
 def _first_fit(order: list[Item]) -> dict[Item, int]:
+    """Each item at the lowest offset where none of its parts meets a placed part that is alive with it."""
     placed: dict[Item, int] = {}
     for i in order:
-        at = 0
-        for o, size in sorted((o, j.size) for j, o in placed.items() if j.start <= i.end and i.start <= j.end):
-            if at + i.size <= o:
-                break
-            at = max(at, -(-(o + size) // i.align) * i.align)
-        placed[i] = at
+        taken: list[tuple[int, int]] = []  # forbidden offsets of i: from (exclusive) to (exclusive)
+        for j, at in placed.items():
+            if j.start > i.end or i.start > j.end:
+                continue
+            for a in i.parts:
+                for b in j.parts:
+                    if a.start <= b.end and b.start <= a.end:
+                        taken.append((at + b.offset - a.offset - a.size, at + b.offset + b.size - a.offset))
+        offset = 0
+        for lo, hi in sorted(taken):
+            if lo < offset < hi:
+                offset = -(-hi // i.align) * i.align
+        placed[i] = offset
     return placed
 
 
 def plan(p: Program) -> Program:
     """The program with offsets, arena size and lower bound set."""
     found = items(p)
-    offsets = place(found)
+    bound, step = lower_bound(found, p)
+    offsets = place(found, bound, _moments(p)[step][0])
     buffers = dict(p.buffers)
     for item, at in offsets.items():
         for name in item.buffers:
@@ -172,4 +257,4 @@ def plan(p: Program) -> Program:
         if b.alias:
             buffers[name] = replace(b, offset=buffers[b.alias].offset)
     size = max((o + i.size for i, o in offsets.items()), default=0)
-    return replace(p, buffers=buffers, arena_bytes=-(-size // 4) * 4, lower_bound=lower_bound(found)[0])
+    return replace(p, buffers=buffers, arena_bytes=-(-size // 4) * 4, lower_bound=bound)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 
 from .errors import EdgecError
-from .loops import Program
+from .loops import Function, Program
 
 
 class PlanError(EdgecError):
@@ -32,7 +32,7 @@ def check(p: Program) -> None:
     ram = {n for n, b in p.buffers.items() if b.place in ("arena", "input", "output")}
     for n in ram:
         b = p.buffers[n]
-        if b.offset < 0 or b.offset + b.nbytes > p.arena_bytes or b.offset % min(b.align, 4) != 0:
+        if b.offset < 0 or b.offset + b.nbytes > p.arena_bytes or b.offset % b.align != 0:
             raise PlanError(f"buffer {n} of {b.nbytes} B at offset {b.offset} does not fit the arena of {p.arena_bytes} B")
     owner: list[str] = [""] * p.arena_bytes  # which root buffer's data each byte holds
 
@@ -58,6 +58,12 @@ def check(p: Program) -> None:
         for n in used - fresh:
             if not intact(n):
                 raise PlanError(f"step {step.name} uses {n}, whose bytes an earlier step overwrote", where=" + ".join(step.origin))
+        if step.spans:
+            _ticks_apart(p, step, {base(n) for n in used})
+            for n in sorted(fresh, key=lambda n, step=step: (max((s[3] for s in step.spans.get(n, ())), default=-1), n)):
+                claim(n)  # what lives longest in the step last: it may lie where others were
+                born.add(base(n))
+            continue
         for n in fresh:
             b = p.buffers[n]
             under = set(owner[b.offset:b.offset + b.nbytes]) & {base(u) for u in used - fresh}
@@ -74,3 +80,20 @@ def check(p: Program) -> None:
     for n in p.outputs:
         if not intact(n) and base(n) in born:
             raise PlanError(f"output {n} is overwritten before the run ends")
+
+
+def _ticks_apart(p: Program, step: Function, used: set[str]) -> None:
+    """In a step of many ticks, no two buffers hold the same byte at the same tick; parts without a span of their own are
+    taken to live for the whole step."""
+    pieces = []
+    for n in sorted(used):
+        b = p.buffers[n]
+        parts = step.spans.get(n) or ((0, b.nbytes, 0, step.ticks - 1),)
+        pieces += [(b.offset + at, b.offset + at + size, first, last, n) for at, size, first, last in parts]
+    pieces.sort()
+    for k, (_, end, first, last, n) in enumerate(pieces):
+        for start2, _, first2, last2, m in pieces[k + 1:]:
+            if start2 >= end:
+                break
+            if n != m and first <= last2 and first2 <= last:
+                raise PlanError(f"step {step.name}: {n} and {m} share bytes at tick {max(first, first2)}", where=" + ".join(step.origin))

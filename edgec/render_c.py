@@ -14,17 +14,38 @@ import numpy as np
 
 from .loop_index import measure
 from .loop_verify import REAL_FUNCTIONS, expressions, nodes, root, statements, uses
-from .loops import (COMPARISONS, Arg, Bin, Buffer, Call, Const, Expr, Fn, For, Function, If, Let, Load, Program, Ref, Rows, Set,
-                    Stmt, Store, Var, dtype_of)
+from .loops import (
+    COMPARISONS,
+    Arg,
+    Bin,
+    Buffer,
+    Call,
+    Const,
+    Expr,
+    Fn,
+    For,
+    Function,
+    If,
+    Let,
+    Load,
+    Program,
+    Ref,
+    Rows,
+    Set,
+    Stmt,
+    Store,
+    Var,
+    dtype_of,
+)
 
 WIDTH = 110
 INDENT = "    "
 C_TYPE = {**{f"{u}int{b}": f"{u}int{b}_t" for u in ("", "u") for b in (8, 16, 32, 64)},
-          "float32": "float", "float64": "double", "bool": "bool"}
+          "float32": "float", "bool": "bool"}
 SHORT = {**{f"int{b}": f"i{b}" for b in (8, 16, 32, 64)}, **{f"uint{b}": f"u{b}" for b in (8, 16, 32, 64)},
-         "float32": "f32", "float64": "f64"}
+         "float32": "f32"}
 NARROW = frozenset({"int8", "int16", "uint8", "uint16"})
-MATH = {"rint": "round"}  # loop-IR functions that ec_math.h has under another name
+MATH = {**{n: f"ec_{n}f" for n in REAL_FUNCTIONS}, "rint": "ec_roundf", "abs": "ec_fabsf", "isnan": "ec_isnan", "isinf": "ec_isinf"}
 
 # Names that generated code must not declare: keywords of C and C++, names of the included headers, predefined macros.
 RESERVED = frozenset("""
@@ -55,8 +76,8 @@ def comment_text(text: str) -> str:
 
 def comment(text: str) -> str:
     """A C comment with any text in it, wrapped."""
-    return "\n".join(textwrap.wrap(f"/* {comment_text(text)} */", WIDTH, subsequent_indent=" * ", break_long_words=False,
-                                   break_on_hyphens=False))
+    return "\n".join(textwrap.wrap(comment_text(text), WIDTH - 3, initial_indent="/* ", subsequent_indent=" * ",
+                                   break_long_words=False, break_on_hyphens=False)) + " */"
 
 
 def string(text: str) -> str:
@@ -93,8 +114,6 @@ def literal(value, dtype: str) -> str:
         return "true" if value else "false"
     if dtype == "float32":
         return real(np.float32(value))
-    if dtype == "float64":
-        return repr(float(value)) if np.isfinite(value) else f"(double){real(np.float32(value))}"
     v = int(value)
     if dtype in ("int32", "int64") and v == -(1 << int(dtype[3:]) - 1):
         return f"{dtype.upper()}_MIN"
@@ -219,9 +238,9 @@ class _Shared:
         values = ["&p" if stamped else "p", *(f"a{k}" for k in range(len(params)))]
         what = "for one set of parameters" if stamped else "for any parameters"
         lines = [comment(f"{kernel} {what}: {len(calls)} calls."),
-                 f"static EC_NOINLINE EC_CODE void {self.names[key]}({', '.join(head + params)})", "{"]
-        lines += _wrap(f"static const ec_{kernel}_t p = {key[1]};", INDENT) if stamped else []
-        return "\n".join([*lines, f"{INDENT}ec_{kernel}({', '.join(values)});", f"{INDENT}EC_BARRIER();", "}"])
+                 *_wrap(f"static EC_NOINLINE EC_CODE void {self.names[key]}({', '.join(head + params)})", ""), "{"]
+        lines += [*_wrap(f"static const ec_{kernel}_t p = {key[1]};", INDENT), ""] if stamped else []
+        return "\n".join([*lines, f"{INDENT}ec_{kernel}({', '.join(values)});", _BARRIER, "}"])
 
     def parameter(self, calls: list[Call], k: int) -> str:
         """The declaration of argument k: a pointer is const if any call passes it as something it only reads."""
@@ -233,6 +252,9 @@ class _Shared:
             case Rows():
                 return f"const {storage(self.p.buffers[arg.buffer])} *const *a{k}"
         return f"{C_TYPE[dtype_of(arg)]} a{k}"
+
+
+_BARRIER = f"{INDENT}EC_BARRIER();"
 
 
 def _wrap(text: str, indent: str) -> list[str]:
@@ -287,7 +309,7 @@ class _Step:
         for (kernel, values), c_name in self.params.items():
             head += _wrap(f"static const ec_{kernel}_t {c_name} = {values};", INDENT)
         head += [""] * bool(head)
-        text = [*_wrap(f"static EC_NOINLINE EC_CODE void {name}({params})", ""), "{", *head, *body, "}"]
+        text = [*_wrap(f"static EC_NOINLINE EC_CODE void {name}({params})", ""), "{", *head, *body, _BARRIER, "}"]
         return "\n".join(text), "\n".join(_wrap(f"{name}({', '.join(map(self.address, ram))});", INDENT))
 
     def type(self, n: str) -> str:
@@ -307,9 +329,10 @@ class _Step:
     # --- statements ---
 
     def body(self, body: Sequence[Stmt], indent: str) -> list[str]:
-        return [line for s in body for line in self.statement(s, indent)]
+        return [line for s in body for line in self.statement(s, indent, len(body) == 1)]
 
-    def statement(self, s: Stmt, indent: str) -> list[str]:
+    def statement(self, s: Stmt, indent: str, alone: bool) -> list[str]:
+        """The lines of a statement; `alone`: no other one stands in the same block."""
         match s:
             case For():
                 return self.loop(s, indent)
@@ -331,7 +354,7 @@ class _Step:
                     value = f"(uint8_t)({value})"
                 return [f"{indent}{self.pointer(s.buffer)}[{self.text(s.index)}] = {value};"]
             case Call():
-                return self.call(s, indent)
+                return self.call(s, indent, alone)
         raise TypeError(type(s).__name__)
 
     def loop(self, s: For, indent: str) -> list[str]:
@@ -353,9 +376,9 @@ class _Step:
 
     # --- kernel calls ---
 
-    def call(self, s: Call, indent: str) -> list[str]:
-        rows = [a for a in s.args if isinstance(a, Rows)]
-        inner = indent + INDENT * bool(rows)
+    def call(self, s: Call, indent: str, alone: bool) -> list[str]:
+        block = not alone and any(isinstance(a, Rows) for a in s.args)
+        inner = indent + INDENT * block
         before, args = [], []
         for a in s.args:
             if isinstance(a, Rows):
@@ -370,7 +393,7 @@ class _Step:
             args.insert(0, "&" + self.param_struct(s))
         target = self.shared.names[key] if out_of_line else f"ec_{s.kernel}"
         line = _wrap(f"{target}({', '.join(args)});", inner)
-        return [f"{indent}{{", *before, *line, f"{indent}}}"] if rows else line
+        return [f"{indent}{{", *before, *line, f"{indent}}}"] if block else [*before, *line]
 
     def param_struct(self, s: Call) -> str:
         key = (s.kernel, _initialiser(s))
@@ -398,7 +421,14 @@ class _Step:
         return [f"{indent}{type_}{name}[{a.count}];",
                 f"{indent}for (int32_t {k} = 0; {k} < {a.count}; {k}++) {{",
                 f"{indent}{INDENT}const int32_t {r} = {first} + {k}{step};",
-                f"{indent}{INDENT}{name}[{k}] = {self.row(a, r)};", f"{indent}}}"]
+                *self.choice(f"{name}[{k}] = {self.row(a, r)};", indent + INDENT), f"{indent}}}"]
+
+    def choice(self, text: str, indent: str) -> list[str]:
+        """A line with a conditional expression, one alternative per line where it is too long."""
+        if len(indent) + len(text) <= WIDTH:
+            return [indent + text]
+        first, *rest = re.split(r" (?=[?:] )", text)
+        return [indent + first, *(indent + INDENT + r for r in rest)]
 
     def known_row(self, a: Rows, r: int) -> str:
         if a.pad and not 0 <= r < a.height:
@@ -431,7 +461,6 @@ class _Step:
         match e:
             case Const():
                 text = literal(e.value, e.dtype)
-                self.headers |= {"ec_scalar.h"} if "EC_" in text else set()
                 return text, _UNARY if text[0] in "-(" or text.endswith("_MIN") else _ATOM, e.dtype
             case Var():
                 self.named.add(self.vars[e.name])
@@ -496,24 +525,26 @@ class _Step:
             case "neg":
                 zero = f"0{'u' if e.dtype == 'uint32' else ''} - " if e.dtype[0] == "u" else "-"
                 return self.narrowed(f"{zero}{self.sub(e.args[0], _ATOM)}", _ADD if e.dtype[0] == "u" else _UNARY, e.dtype)
-            case "abs":
-                if e.dtype[0] == "u":
-                    return self.expr(e.args[0])
+            case "abs" if e.dtype[0] == "u":
+                return self.expr(e.args[0])
+            case "abs" if e.dtype != "float32":
                 return self.narrowed(self.helper("abs", e.dtype, *e.args), _ATOM, e.dtype)
-            case "isnan" | "isinf":
-                return self.helper(e.name, dtype_of(e.args[0]), *e.args), _ATOM, "bool"
-            case _ if e.name in REAL_FUNCTIONS:
+            case _ if e.name in MATH:
                 self.headers.add("ec_math.h")
-                return f"ec_{MATH.get(e.name, e.name)}f({', '.join(map(self.text, e.args))})", _ATOM, "float32"
+                return f"{MATH[e.name]}({', '.join(map(self.text, e.args))})", _ATOM, e.dtype
         raise ValueError(f"unknown function {e.name}")
 
     def cast(self, x: Expr, dtype: str) -> Text:
         source = dtype_of(x)
         if dtype == "bool":
             return f"{self.sub(x, _ADD)} != {literal(0, source)}", _OTHER, "bool"
-        if source in ("float32", "float64") and dtype not in ("float32", "float64"):
+        if source == "float32" and dtype != "float32":
             self.headers.add("ec_scalar.h")
             return f"ec_{SHORT[source]}_to_{SHORT[dtype]}({self.text(x)})", _ATOM, dtype
+        plain = source == "int32" and isinstance(x, (Const, Var, Load))
+        if dtype == "uint32" and source in ("int8", "int16", "int32") and not plain:  # gcc 12 may warn about a sum around a cast
+            self.headers.add("ec_scalar.h")
+            return f"ec_i32_to_u32({self.text(x)})", _ATOM, dtype
         return f"({C_TYPE[dtype]}){self.sub(x, _UNARY)}", _UNARY, dtype
 
 

@@ -60,11 +60,26 @@ def tensor_entry(graph: Graph, name: str) -> dict:
 
 
 def alive_at_peak(p: Program) -> tuple[int, list[dict]]:
-    """The step at which most is alive, and the memory alive there, largest first: buffers that share count once."""
+    """The step at which most is alive, and the memory alive there, largest first: buffers that share count once.
+
+    "bytes" is what is alive of the memory at that moment, which of a tensor that comes or goes row by row is a part."""
     found = plan.items(p)
-    _, step = plan.lower_bound(found)
-    alive = sorted((i for i in found if i.start <= step <= i.end), key=lambda i: (-i.size, i.buffers))
-    return step, [{"buffers": list(i.buffers), "bytes": i.size} for i in alive]
+    _, step = plan.lower_bound(found, p)
+    moment = _fullest_moment([part for i in found for part in i.parts])
+    alive = [(i.buffers, sum(part.size for part in i.parts if part.start <= moment <= part.end)) for i in found]
+    alive = sorted(((b, n) for b, n in alive if n), key=lambda a: (-a[1], a[0]))
+    return step, [{"buffers": list(buffers), "bytes": size} for buffers, size in alive]
+
+
+def _fullest_moment(parts: list[plan.Part]) -> int:
+    """The first moment at which the parts that are alive are largest together."""
+    changes = sorted([(p.start, p.size) for p in parts] + [(p.end + 1, -p.size) for p in parts])  # deaths come first
+    total, most, found = 0, 0, 0
+    for moment, change in changes:
+        total += change
+        if total > most:
+            most, found = total, moment
+    return found
 
 
 def float_islands(steps: list[dict], graph: Graph) -> list[dict]:
@@ -129,7 +144,7 @@ def _flash(compiled: Compiled, firmware: Firmware | None) -> dict:
         "largest": None,
     }
     if firmware is not None:
-        loaded = [s for s in firmware.symbols if s.name != "arena"]
+        loaded = [s for s in firmware.symbols if not s.section.startswith((".bss", ".arena"))]
         f |= {
             "bytes": firmware.flash_used,
             "code_bytes": max(0, firmware.flash_used - compiled.stats["weights_bytes"]),
@@ -187,9 +202,9 @@ def text(report: Mapping, width: int = 1000) -> str:
         lines += [
             f"  context      {m['context_bytes'] or 0:>10,} B",
             f"  image        {m['ram_bytes']:>10,} B   variables and arena of the firmware",
-            f"  stack        {m['stack_reserve_bytes']:>10,} B   reserved; largest frames: "
-            + ", ".join(f"{x['function']} {x['bytes']:,} B" for x in m["largest_frames"]),
+            f"  stack        {m['stack_reserve_bytes']:>10,} B   reserved",
         ]
+        lines += [f"    frame     {x['bytes']:>10,} B   {x['function']}" for x in m["largest_frames"]]
     lines += ["", "Flash", f"  weights      {f['weights_bytes']:>10,} B"]
     if f["bytes"] is not None:
         lines += [
@@ -223,11 +238,14 @@ def shape_text(t: Mapping) -> str:
 
 
 def _tensor_lines(label: str, tensors: list[dict]) -> list[str]:
-    return [
-        f"  {label:<7} {t['name']}: {shape_text(t)}"
-        + (f", real = (value {-t['zero_point']:+d}) * {t['scale']:.9g}" if t["scale"] else "")
-        for t in tensors
-    ]
+    return [f"  {label:<7} {t['name']}: {shape_text(t)}{_affine(t)}" for t in tensors]
+
+
+def _affine(t: Mapping) -> str:
+    if not t["scale"]:
+        return ""
+    zero = t["zero_point"]
+    return f", real = (value {'-' if zero >= 0 else '+'} {abs(zero)}) * {t['scale']:.9g}"
 
 
 def _origin(names: list[str]) -> str:

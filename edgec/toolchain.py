@@ -18,6 +18,7 @@ from types import MappingProxyType
 from . import elf, package
 from .board import Board
 from .errors import BudgetError, ToolchainError, UsageError
+from .stack import StackBound, bounds
 
 WARNINGS = ("-pedantic", "-Wall", "-Wextra", "-Wconversion")
 # -ffp-contract=off: a fused multiply-add would change bits. -fno-math-errno: sqrtf becomes one instruction.
@@ -52,7 +53,9 @@ class Firmware:
     elf, hex, bin: the files (bin is None where the memories lie too far apart for a flat image).
     sections: every allocated section. flash_used: all that is loaded. ram_used: variables and arena, without the
     reserve for the stack, which is sections[".stack"]. symbols: largest first.
-    stack: frame of each function, as gcc reports it; empty with zig. warnings: what compiler and linker had to say.
+    stack: frame of each function, as gcc reports it; empty with zig. stack_bounds: worst case of <name>_init and
+    <name>_run with all they call, and of reset_handler, which is the whole firmware. warnings: what compiler and
+    linker had to say.
     """
 
     elf: Path
@@ -63,6 +66,7 @@ class Firmware:
     ram_used: int
     symbols: tuple[elf.Symbol, ...]
     stack: Mapping[str, int]
+    stack_bounds: Mapping[str, StackBound]
     compiler: Compiler
     warnings: str
 
@@ -232,9 +236,10 @@ def _firmware(pack: package.Package, board: Board, compiler: Compiler, stack: di
         path.with_suffix(".bin").write_bytes(flat)
     sections = {s.name: s.size for s in image.sections}
     ram = {m.origin: m for m in board.memories if m.kind == "ram"}.values()
+    entries = (f"{pack.c_name}_init", f"{pack.c_name}_run", "reset_handler")
     in_ram = sum(s.size for s in image.sections if any(m.origin <= s.address < m.origin + m.size for m in ram))
     return Firmware(
         elf=path, hex=path.with_suffix(".hex"), bin=path.with_suffix(".bin") if flat is not None else None,
         sections=MappingProxyType(sections), flash_used=sum(s.size for s in image.sections if s.loaded),
         ram_used=in_ram - sections.get(".stack", 0), symbols=image.symbols, stack=MappingProxyType(stack),
-        compiler=compiler, warnings=warnings)
+        stack_bounds=MappingProxyType(bounds(path, entries, stack)), compiler=compiler, warnings=warnings)

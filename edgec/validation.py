@@ -22,7 +22,7 @@ Array = np.ndarray
 TARGETS = ("host", "qemu")
 RANDOM_SAMPLES = 8
 MOST_CLASSES = 1000
-BATCH = 16  # samples per start of the emulator, so that progress shows
+BATCH_SECONDS = 10.0  # the emulator is started for about so much work at a time, so that progress shows
 QUANTISED_FLOAT_RMS = 1 / 256  # float outputs of an integer model: one step of 8 bits of their range
 
 
@@ -81,6 +81,12 @@ def run(
 ) -> ValidationResult:
     """Validates the package in `directory`; see `api.validate`."""
     manifest = store.read_manifest(directory)
+    if "qemu" in on and not _firmware(directory, manifest).exists():
+        raise UsageError(
+            "the package holds no firmware",
+            where=str(directory),
+            fix="build it again without --no-compile, for a board with an emulator (edgec boards)",
+        )
     inputs = _input_graph(manifest)
     dataset, as_given = _samples(inputs, data, samples, RANDOM_SAMPLES if samples is None else samples)
     feeds = [dataset[i] for i in range(len(dataset))]
@@ -214,6 +220,10 @@ def _run_target(
     return ran
 
 
+def _firmware(directory: Path, manifest: Mapping) -> Path:
+    return directory / f"{manifest['name']}.elf"
+
+
 def _as_bytes(manifest: Mapping, feeds: list[dict[str, Array]]) -> list[list[bytes]]:
     return [[np.ascontiguousarray(feed[e["name"]]).tobytes() for e in manifest["inputs"]] for feed in feeds]
 
@@ -252,21 +262,17 @@ def _run_qemu(
     from . import board as boards, emulator, package
 
     target = boards.load(board or manifest["board"])
-    elf = directory / f"{manifest['name']}.elf"
-    if not elf.exists():
-        raise UsageError(
-            "the package holds no firmware",
-            where=str(directory),
-            fix="build it again without --no-compile, for a board with an emulator (edgec boards)",
-        )
-    batch = len(samples) if package.read(directory).has_reset else BATCH  # a state must not be lost between batches
+    elf = _firmware(directory, manifest)
+    batch = len(samples) if package.read(directory).has_reset else 1  # a state must not be lost between batches
     outputs, traces, stack = [], [], 0
-    for at in range(0, len(samples), batch):
-        got = emulator.run(elf, target, samples[at : at + batch], trace)
+    while len(outputs) < len(samples):
+        start = time.perf_counter()
+        got = emulator.run(elf, target, samples[len(outputs) : len(outputs) + batch], trace)
         outputs += got.outputs
         traces += got.traces
         stack = max(stack, got.stack)
         tell(Event("progress", "qemu", done=len(outputs), total=len(samples)))
+        batch = max(1, int(BATCH_SECONDS * len(got.outputs) / (time.perf_counter() - start)))
     return _Ran(_stacked(manifest, outputs), traces, stack)
 
 
@@ -406,7 +412,7 @@ def _layers(layers: list[dict], manifest: Mapping, ran: Mapping[str, _Ran], inne
     traces = next(iter(ran.values())).traces
     found = []
     for index, entry in enumerate(manifest["steps"]):
-        if entry["source"] not in inner or any(index not in t for t in traces):
+        if entry["source"] not in inner or any(index not in t for t in traces):  # steps that the run left out
             continue
         got = np.stack([np.frombuffer(t[index], entry["dtype"]).reshape(entry["shape"]) for t in traces])
         want = _as_step(inner[entry["source"]], entry)

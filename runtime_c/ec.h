@@ -119,7 +119,8 @@ typedef char ec_assume_float32[(sizeof(float) == 4) ? 1 : -1];
 #endif
 
 /* Ends every step. gcc 12 may take a function whose only effect is to permute memory below one pointer for one without
- * effects, and drop the call (ipa-pure-const after induction variable optimisation); an empty asm keeps it. No instruction. */
+ * effects, and drop the call (ipa-pure-const after induction variable optimisation); an empty asm keeps it. It costs no
+ * instruction. */
 #if defined(__GNUC__)
 #define EC_BARRIER() __asm__ volatile("" ::: "memory")
 #else

@@ -282,6 +282,9 @@ EC_MATH float ec_log1pf(float x)
 EC_MATH float ec_tanhf(float x)
 {
     const float a = ec_fabsf(x), z = x * x;
+    if (a < 2.44140625e-4f) { /* 2^-12; also keeps the sign of zero */
+        return x;
+    }
     if (a < 0.625f) {
         const float q = 0.133314103f + z * (-0.0537371412f + z * (0.0206308253f + z * -0.00569581287f));
         return x + x * z * (-0.333332807f + z * q);
@@ -426,6 +429,9 @@ EC_MATH int32_t ec_trig_reduce(float x, float *r)
 EC_MATH float ec_sin_kernel(float r)
 {
     const float z = r * r;
+    if (z < 5.9604645e-8f) { /* |r| < 2^-12; also keeps the sign of zero */
+        return r;
+    }
     return r + r * z * (-0.166666672f + z * (0.0083333794f + z * (-0.000198530906f + z * 2.83304371e-06f)));
 }
 

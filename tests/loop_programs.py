@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgec.loop_index import INT_RANGE, Scope, measure
+from edgec.loop_index import INT_RANGE, measure
 from edgec.loops import (Bin, Buffer, Call, Const, Expr, Fn, For, Function, If, Let, Load, Program, Ref, Rows, Set, Stmt, Store,
                          Var, add, cast, mul)
 
@@ -90,17 +90,16 @@ class Random:
 
     def load(self, dtype: str, at: Expr, sources) -> Expr:
         b = self.r.choice(sources)
-        return self.convert(Load(b.name, at, b.dtype), dtype)
-
-    def convert(self, e: Expr, dtype: str) -> Expr:
-        return cast(e, dtype)
+        return cast(Load(b.name, at, b.dtype), dtype)
 
     def value(self, dtype: str, at: Expr, sources, depth: int = 3) -> Expr:
         """A random expression over elements `at` of the sources; none of its operations can overflow."""
         if depth == 0 or self.r.random() < 0.15:
             return self.load(dtype, at, sources) if self.r.random() < 0.8 else self.constant(dtype)
+
         def sub(d=dtype):
             return self.value(d, at, sources, depth - 1)
+
         other = self.r.choice(DTYPES)
         if dtype == "bool":
             e = self.r.choice([
@@ -232,4 +231,17 @@ def maxpool_rows(x: str, y: str, pad: str, h: int, w: int, c: int, ring: int = 0
     return loop("oy", h, Call("maxpool_s8", params, args, (y,), meaning))
 
 
-EMPTY = Scope()
+def streamed(h: int = 6, w: int = 5, c: int = 4) -> Program:
+    """A table and a 3x3 max pool, row by row through a ring of three rows, in one step."""
+    rng = np.random.default_rng(3)
+    table = Buffer("table", "int8", 256, "rom", data=rng.integers(-128, 128, 256).astype(np.int8))
+    row = w * c
+    pool = maxpool_rows("ring", "y", "pad", h, w, c, ring=3).body[0]
+    r = Var("r")
+    pool = replace(pool, args=(replace(pool.args[0], first=add(r, -2)), pool.args[1], Ref("y", mul(add(r, -1), row))))
+    fill = lut("x", table, "ring", row)
+    fill = replace(fill, args=(Ref("x", mul(r, row)), Ref("table"), Ref("ring", mul(Bin("%", r, Const(3)), row))))
+    body = loop("r", h + 1, If(Bin("<", r, Const(h)), (fill,)), If(Bin("<=", Const(1), r), (pool,)))
+    buffers = [Buffer("x", "int8", h * row, "input"), Buffer("ring", "int8", 3 * row, "arena"), Buffer("y", "int8", h * row, "output"),
+               Buffer("pad", "int8", row, "rom", data=np.full(row, -128, np.int8)), table]
+    return program(buffers, [Function("stream", (body,), ("table", "pool"), op="MaxPool", outputs=("y",), result="y")], ["x"], ["y"])

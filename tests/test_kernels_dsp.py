@@ -1,39 +1,46 @@
-"""The kernels of runtime_c/kernel/dsp against numpy: on the host (simd/dsp_on_host) and, as Arm code, under QEMU."""
+"""The kernels of runtime_c/kernel/dsp against numpy, exactly: on the host (simd/dsp_on_host) through cffi under UBSan
+and as a program under ASan, and as Arm code under QEMU, with and without an FPU."""
 from __future__ import annotations
+
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dsp_program
 import kernel_lib
+import test_kernels_c99 as c99
+from dsp_program import Case
 from edgec.kernels import dsp
 
-HEADERS = ("conv_s8.h", "fc_s8.h")
-HOST_SIMD = kernel_lib.RUNTIME / "simd" / "dsp_on_host"
+ISA = (kernel_lib.DSP, kernel_lib.C99)
+HEADERS = ("conv_s8_dsp.h", "fc_s8_dsp.h", "dwconv_s8_dsp.h", "add_s8.h", "maxpool_s8.h", "avgpool_s8.h")
+HOST_SIMD, ARM_SIMD = (kernel_lib.RUNTIME / "simd" / d for d in ("dsp_on_host", "dsp"))
 CONV = "in_w in_c out_w out_c kh kw stride_w dilation_w pad_left groups c f lo hi".split()
+DWCONV = "in_w in_c out_w mult kh kw stride_w dilation_w pad_left c f lo hi".split()
 FC = "in_c out_c c f lo hi".split()
 
 
 @pytest.fixture(scope="module")
 def host():
-    isa = (kernel_lib.DSP, kernel_lib.C99)
-    return kernel_lib.compile_kernels(HEADERS, isa, HOST_SIMD, flags=("-O1", *kernel_lib.UBSAN))
+    return kernel_lib.compile_kernels(HEADERS, ISA, HOST_SIMD, flags=("-O1", *kernel_lib.UBSAN))
 
 
-# --- reference ---------------------------------------------------------------------------------
+# --- numpy reference ---------------------------------------------------------------------------
 
 
 def requant(acc, mult, params):
-    """The contract's formula on int64; mult broadcasts over the last axis."""
+    """The exact rounding of DESIGN, "Numbers"; mult broadcasts over the last axis."""
     high = (acc.astype(np.int64) * mult.astype(np.int64)) >> 32
     return np.clip((high + params["c"]) >> params["f"], params["lo"], params["hi"]).astype(np.int8)
 
 
 def columns(rows, pad, params):
     """The taps of every output column: [out_w][kh][kw][in_c], from rows [kh][in_w][in_c] and the padding value."""
-    kh, in_w, _ = rows.shape
-    out = []
+    in_w, out = rows.shape[1], []
     for ox in range(params["out_w"]):
         cols = ox * params["stride_w"] - params["pad_left"] + np.arange(params["kw"]) * params["dilation_w"]
         inside = (cols >= 0) & (cols < in_w)
@@ -44,16 +51,28 @@ def columns(rows, pad, params):
 def conv_reference(params, rows, pad, w, bias, mult):
     x, groups = columns(rows, pad, params), params["groups"]
     ic, oc = params["in_c"] // groups, params["out_c"] // groups
-    acc = [np.einsum("xyzi,oyzi->xo", x[..., g * ic:(g + 1) * ic], w[g * oc:(g + 1) * oc].astype(np.int64)) for g in range(groups)]
-    return requant(np.concatenate(acc, 1) + bias, mult, params)
+    parts = [np.einsum("xyzi,oyzi->xo", x[..., g * ic:(g + 1) * ic], w[g * oc:(g + 1) * oc].astype(np.int64))
+             for g in range(groups)]
+    return requant(np.concatenate(parts, 1) + bias, mult, params)
 
 
-# --- layers ------------------------------------------------------------------------------------
+def dwconv_reference(params, rows, pad, w, bias, mult):
+    acc = np.einsum("xyzc,cyz->xc", columns(rows, pad, params), w.astype(np.int64))
+    return requant(acc + bias, mult, params)
+
+
+# --- random layers -----------------------------------------------------------------------------
+
+
+def extremes(rng, shape, low=-128):
+    """int8 not below `low`, every tenth value as large as can be."""
+    x = rng.integers(low, 128, shape)
+    return np.where(rng.random(shape) < 0.1, np.where(x < 0, low, 127), x).astype(np.int8)
 
 
 def rescale(rng, channels, bound, f):
     """(c, mult): multipliers that spread sums of about `bound` over int8 at shift f, and an output zero point."""
-    scale = np.minimum(rng.uniform(60, 200, channels) / np.maximum(bound, 1), 0.2499 * 2.0 ** (1 - f))
+    scale = np.minimum(rng.uniform(60, 200, channels) / bound, 0.2499 * 2.0 ** (1 - f))
     zero = int(rng.integers(-128, 128))
     return (zero << f) + (1 << (f - 1)), np.rint(scale * 2.0 ** (32 + f)).astype(np.int32)
 
@@ -62,71 +81,82 @@ def clamp(rng):
     return sorted(rng.integers(-128, 128, 2).tolist()) if rng.integers(2) else (-128, 127)
 
 
-def weights(rng, shape):
-    """int8 without -128, with runs of extreme values."""
-    w = rng.integers(-127, 128, shape)
-    return np.where(rng.random(shape) < 0.2, np.sign(w) * 127, w).astype(np.int8)
-
-
-def activations(rng, shape):
-    x = rng.integers(-128, 128, shape)
-    return np.where(rng.random(shape) < 0.1, np.where(x < 0, -128, 127), x).astype(np.int8)
+def out_width(in_w, kw, stride, dilation, pad, right):
+    return (in_w + pad + (pad if right is None else right) - (kw - 1) * dilation - 1) // stride + 1
 
 
 def conv_layer(rng, in_w, in_c, out_c, kh, kw, stride=1, dilation=1, pad=0, right=None, groups=1, f=1):
-    span = (kw - 1) * dilation + 1
-    out_w = (in_w + pad + (pad if right is None else right) - span) // stride + 1
-    w = weights(rng, (out_c, kh, kw, in_c // groups))
+    """(params, rows [kh][in_w][in_c], padding, w, bias, mult)"""
+    w = extremes(rng, (groups, out_c // groups, kh, kw, in_c // groups), -127)
+    w[:, 0::2][rng.random(w[:, 0::2].shape) < 0.05] = -128
+    c, mult = rescale(rng, out_c, np.sqrt(w[0, 0].size) * 5000, f)
+    sizes = (in_w, in_c, out_width(in_w, kw, stride, dilation, pad, right), out_c, kh, kw, stride, dilation, pad, groups)
+    params = dict(zip(CONV, (*sizes, c, f, *clamp(rng)), strict=True))
     bias = rng.integers(-20000, 20000, out_c).astype(np.int32)
-    c, mult = rescale(rng, out_c, np.sqrt(w[0].size) * 5000, f)
-    lo, hi = clamp(rng)
-    params = dict(zip(CONV, (in_w, in_c, out_w, out_c, kh, kw, stride, dilation, pad, groups, c, f, lo, hi), strict=True))
-    return params, activations(rng, (kh, in_w, in_c)), int(rng.integers(-128, 128)), w, bias, mult
+    return params, extremes(rng, (kh, in_w, in_c)), int(rng.integers(-128, 128)), w.reshape(out_c, kh, kw, -1), bias, mult
 
 
-# --- running on the host -----------------------------------------------------------------------
+def dwconv_layer(rng, in_w, in_c, kh, kw, stride=1, dilation=1, pad=0, right=None, f=1):
+    """As conv_layer; w: [in_c][kh][kw]"""
+    c, mult = rescale(rng, in_c, np.sqrt(kh * kw) * 5000, f)
+    sizes = (in_w, in_c, out_width(in_w, kw, stride, dilation, pad, right), 1, kh, kw, stride, dilation, pad)
+    params = dict(zip(DWCONV, (*sizes, c, f, *clamp(rng)), strict=True))
+    w, bias = extremes(rng, (in_c, kh, kw)), rng.integers(-20000, 20000, in_c).astype(np.int32)
+    return params, extremes(rng, (kh, in_w, in_c)), int(rng.integers(-128, 128)), w, bias, mult
+
+
+# --- layers as calls ---------------------------------------------------------------------------
+
+
+def _call(kernel, params, inputs, packed, scratch, expected):
+    return Case(kernel, params, (*inputs, packed, "out", "scratch"), expected.size, scratch, np.ascontiguousarray(expected))
+
+
+def _rows(rows, pad):
+    return list(rows), np.full(rows[0].size, pad, np.int8)
+
+
+def conv_case(params, rows, pad, w, bias, mult):
+    assert dsp.conv_accepts(params, w, bias) is None
+    return _call("conv_s8_dsp", params, _rows(rows, pad), dsp.conv_pack(params, w, bias, mult), dsp.conv_scratch(params),
+                 conv_reference(params, rows, pad, w, bias, mult))
+
+
+def dwconv_case(params, rows, pad, w, bias, mult):
+    assert dsp.dwconv_accepts(params, w, bias) is None
+    return _call("dwconv_s8_dsp", params, _rows(rows, pad), dsp.dwconv_pack(params, w, bias, mult), dsp.dwconv_scratch(params),
+                 dwconv_reference(params, rows, pad, w, bias, mult))
+
+
+def fc_case(params, rows, pad, w, bias, mult):
+    """A fully connected layer from a pointwise one of one pixel."""
+    expected = conv_reference(params, rows, pad, w, bias, mult)
+    params, w = {k: params[k] for k in FC}, w.reshape(len(w), -1)
+    assert dsp.fc_accepts(params, w, bias) is None
+    return _call("fc_s8_dsp", params, (rows.reshape(-1),), dsp.fc_pack(params, w, bias, mult), dsp.fc_scratch(params), expected)
+
 
 GUARD = 16
 
 
-def guarded(ffi, n):
-    """(buffer of n bytes, check): check() fails when the bytes after the n-th were written."""
-    buffer = ffi.new("int8_t[]", n + GUARD)
-    ffi.buffer(buffer)[:] = b"\x5a" * (n + GUARD)
-
-    def check():
-        assert bytes(ffi.buffer(buffer))[n:] == b"\x5a" * GUARD, "written past the end"
-        return np.frombuffer(bytes(ffi.buffer(buffer)), np.int8)[:n]
-
-    return buffer, check
-
-
-def run_conv(host, params, rows, pad, w, bias, mult):
+def check(host, case):
+    """Runs a call on the host: the output is the expected one, and nothing behind it or the scratch was written."""
     ffi, lib = host
-    assert dsp.conv_accepts(params, w, bias) is None
-    p = ffi.new("ec_conv_s8_t *", params)
-    kept = [ffi.from_buffer("int8_t[]", np.ascontiguousarray(r)) for r in rows]
-    pad_row = ffi.from_buffer("int8_t[]", np.full(rows[0].size, pad, np.int8))
-    stream = dsp.conv_pack(params, w, bias, mult)
-    out, check = guarded(ffi, params["out_w"] * params["out_c"])
-    scratch, check_scratch = guarded(ffi, dsp.conv_scratch(params))
-    lib.ec_conv_s8(p, ffi.new("int8_t *[]", kept), pad_row, ffi.from_buffer("uint32_t[]", stream), out, scratch)
-    check_scratch()
-    return check().reshape(params["out_w"], params["out_c"])
+    rooms = {"out": ffi.new("int8_t[]", b"\x5a" * (case.out_bytes + GUARD)),
+             "scratch": ffi.new("int8_t[]", b"\x5a" * (case.scratch_bytes + GUARD))}
+    kept, args = [], []
+    for a in case.args:
+        if isinstance(a, list):
+            kept.append([ffi.from_buffer("int8_t[]", np.ascontiguousarray(r)) for r in a])
+            args.append(ffi.new("int8_t *[]", kept[-1]))
+        else:
+            args.append(rooms[a] if isinstance(a, str) else ffi.from_buffer(f"{a.dtype.name}_t[]", np.ascontiguousarray(a)))
+    getattr(lib, f"ec_{case.kernel}")(ffi.new(f"ec_{case.kernel}_t *", case.params), *args)
+    sizes = {"out": case.out_bytes, "scratch": case.scratch_bytes}
+    got = {k: bytes(ffi.buffer(v))[:sizes[k] + GUARD] for k, v in rooms.items()}
+    np.testing.assert_array_equal(np.frombuffer(got["out"][:case.out_bytes], np.int8).reshape(case.expected.shape), case.expected)
+    assert all(got[k][n:] == b"\x5a" * GUARD for k, n in sizes.items()), "written past the end"
 
-
-def run_fc(host, params, x, w, bias, mult):
-    ffi, lib = host
-    assert dsp.fc_accepts(params, w, bias) is None
-    stream = dsp.fc_pack(params, w, bias, mult)
-    out, check = guarded(ffi, params["out_c"])
-    scratch, check_scratch = guarded(ffi, dsp.fc_scratch(params))
-    lib.ec_fc_s8(ffi.new("ec_fc_s8_t *", params), ffi.from_buffer("int8_t[]", x), ffi.from_buffer("uint32_t[]", stream), out, scratch)
-    check_scratch()
-    return check()
-
-
-# --- conv_s8, fc_s8 ----------------------------------------------------------------------------
 
 CONV_SHAPES = {
     "3x3": dict(in_w=8, in_c=16, out_c=16, kh=3, kw=3, pad=1),
@@ -136,6 +166,7 @@ CONV_SHAPES = {
     "pointwise": dict(in_w=7, in_c=64, out_c=20, kh=1, kw=1),
     "pointwise, one pixel": dict(in_w=1, in_c=20, out_c=9, kh=1, kw=1),
     "pointwise, strided": dict(in_w=9, in_c=12, out_c=5, kh=1, kw=1, stride=2),
+    "pointwise, many pixels": dict(in_w=15, in_c=8, out_c=16, kh=1, kw=1),
     "odd channels": dict(in_w=5, in_c=5, out_c=7, kh=3, kw=3, pad=1),
     "dilated": dict(in_w=11, in_c=4, out_c=6, kh=2, kw=3, dilation=2, pad=2),
     "groups": dict(in_w=6, in_c=12, out_c=15, kh=3, kw=3, pad=1, groups=3),
@@ -146,35 +177,191 @@ CONV_SHAPES = {
     "many taps": dict(in_w=4, in_c=64, out_c=8, kh=3, kw=3, pad=1),
     "one tap": dict(in_w=5, in_c=1, out_c=4, kh=1, kw=1),
 }
+DWCONV_SHAPES = {
+    "3x3": dict(in_w=9, in_c=8, kh=3, kw=3, pad=1),
+    "3x3, five wide": dict(in_w=5, in_c=12, kh=3, kw=3, pad=1),
+    "3x3, six wide": dict(in_w=6, in_c=8, kh=3, kw=3, pad=1),
+    "3x3, three wide, odd channels": dict(in_w=3, in_c=7, kh=3, kw=3, pad=1),
+    "3x3, unpadded": dict(in_w=10, in_c=4, kh=3, kw=3),
+    "3x3, one column": dict(in_w=1, in_c=4, kh=3, kw=3, pad=1, right=2),
+    "3x3, far padding": dict(in_w=4, in_c=4, kh=3, kw=3, pad=0, right=7),
+    "3x3, stride 2": dict(in_w=16, in_c=8, kh=3, kw=3, stride=2, pad=1),
+    "3x3, stride 2, TensorFlow": dict(in_w=12, in_c=8, kh=3, kw=3, stride=2, right=1),
+    "3x3, stride 2, odd": dict(in_w=13, in_c=5, kh=3, kw=3, stride=2, pad=1),
+    "3x3, stride 3": dict(in_w=13, in_c=5, kh=3, kw=3, stride=3, pad=1),
+    "5x5": dict(in_w=9, in_c=8, kh=5, kw=5, pad=2),
+    "5x5, stride 2": dict(in_w=11, in_c=6, kh=5, kw=5, stride=2, pad=2),
+    "7x7, few outputs": dict(in_w=7, in_c=6, kh=7, kw=7, pad=1),
+    "3x3, dilated": dict(in_w=9, in_c=8, kh=3, kw=3, dilation=2, pad=2),
+    "4x2": dict(in_w=7, in_c=9, kh=4, kw=2),
+    "tall": dict(in_w=1, in_c=16, kh=10, kw=1),
+    "tall, odd": dict(in_w=1, in_c=10, kh=15, kw=1),
+    "tall, padded": dict(in_w=2, in_c=6, kh=3, kw=1, stride=2, pad=1),
+    "very tall": dict(in_w=1, in_c=4, kh=40, kw=1),
+    "long": dict(in_w=24, in_c=8, kh=1, kw=15),
+    "long, strided": dict(in_w=24, in_c=8, kh=1, kw=6, stride=2, pad=3),
+    "two outputs": dict(in_w=4, in_c=8, kh=3, kw=3, stride=3, pad=1),
+    "pointwise": dict(in_w=5, in_c=4, kh=1, kw=1),
+}
+FC_SHAPES = [(k, n) for k in (1, 4, 6, 31, 32, 36, 64, 640) for n in (1, 4, 12, 17)]
 
 
-@pytest.mark.parametrize("f", dsp.SHIFTS)
-@pytest.mark.parametrize("shape", CONV_SHAPES.values(), ids=CONV_SHAPES)
-def test_conv(host, shape, f):
-    for seed in range(3):
-        layer = conv_layer(np.random.default_rng(seed), **shape, f=f)
-        np.testing.assert_array_equal(run_conv(host, *layer), conv_reference(*layer))
+def shape_cases(seed):
+    """A call for every shape above and every shift."""
+    def rng():
+        return np.random.default_rng(seed)
+
+    cases = [conv_case(*conv_layer(rng(), **s, f=f)) for s in CONV_SHAPES.values() for f in dsp.SHIFTS]
+    cases += [dwconv_case(*dwconv_layer(rng(), **s, f=f)) for s in DWCONV_SHAPES.values() for f in (1, 8)]
+    return cases + [fc_case(*conv_layer(rng(), 1, k, n, 1, 1, f=f)) for k, n in FC_SHAPES for f in dsp.SHIFTS]
 
 
-@settings(max_examples=150, deadline=None)
+# --- on the host -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shapes(host, seed):
+    for case in shape_cases(seed):
+        check(host, case)
+
+
+@settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_conv_any_shape(host, data):
+def test_conv_of_any_shape(host, data):
     def draw(lo, hi):
         return data.draw(st.integers(lo, hi))
 
     groups = draw(1, 3)
-    shape = dict(in_w=draw(1, 9), in_c=groups * draw(1, 9), out_c=groups * draw(1, 9), kh=draw(1, 4), kw=draw(1, 4),
-                 stride=draw(1, 3), dilation=draw(1, 2), pad=draw(0, 4), right=draw(0, 4), groups=groups, f=data.draw(st.sampled_from(dsp.SHIFTS)))
-    if shape["in_w"] + shape["pad"] + shape["right"] < (shape["kw"] - 1) * shape["dilation"] + 1:
-        return
-    layer = conv_layer(np.random.default_rng(draw(0, 10**6)), **shape)
-    np.testing.assert_array_equal(run_conv(host, *layer), conv_reference(*layer))
+    shape = dict(in_w=draw(1, 9), in_c=groups * draw(1, 9), out_c=groups * draw(1, 9), kh=draw(1, 4), kw=draw(1, 4), stride=draw(1, 3),
+                 dilation=draw(1, 2), pad=draw(0, 4), right=draw(0, 4), groups=groups, f=data.draw(st.sampled_from(dsp.SHIFTS)))
+    if shape["in_w"] + shape["pad"] + shape["right"] > (shape["kw"] - 1) * shape["dilation"]:
+        check(host, conv_case(*conv_layer(np.random.default_rng(draw(0, 10**6)), **shape)))
 
 
-@pytest.mark.parametrize("f", dsp.SHIFTS)
-@pytest.mark.parametrize("n", [1, 3, 4, 12, 17])
-@pytest.mark.parametrize("k", [1, 4, 6, 31, 32, 36, 64, 640])
-def test_fc(host, k, n, f):
-    params, rows, pad, w, bias, mult = conv_layer(np.random.default_rng(k + n), 1, k, n, 1, 1, f=f)
-    got = run_fc(host, {name: params[name] for name in FC}, rows.reshape(-1), w.reshape(n, k), bias, mult)
-    np.testing.assert_array_equal(got, conv_reference(params, rows, pad, w, bias, mult)[0])
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_dwconv_of_any_shape(host, data):
+    def draw(lo, hi):
+        return data.draw(st.integers(lo, hi))
+
+    square = draw(0, 1)
+    kh, kw = (3, 3) if square else (draw(1, 6), draw(1, 6))
+    shape = dict(in_w=draw(1, 20), in_c=draw(4, 13), kh=kh, kw=kw, stride=draw(1, 3), dilation=1 if square else draw(1, 2),
+                 pad=draw(0, 3), right=draw(0, 3), f=draw(0, 1) * 7 + 1)
+    if shape["in_w"] + shape["pad"] + shape["right"] > (kw - 1) * shape["dilation"]:
+        check(host, dwconv_case(*dwconv_layer(np.random.default_rng(draw(0, 10**6)), **shape)))
+
+
+@pytest.mark.parametrize("name", ["add", "maxpool", "avgpool"])
+def test_as_c99(host, name):
+    """Kernels that take what their c99 namesakes take."""
+    for seed in range(150):
+        case = c99.INTEGER[name](np.random.default_rng(seed), "s8")
+        np.testing.assert_array_equal(c99.call(host, case), case.expected)
+
+
+def test_add_in_place(host):
+    for seed in range(20):
+        case = c99.add_case(np.random.default_rng(seed), "s8")
+        np.testing.assert_array_equal(c99.call(host, case, inplace=True), case.expected)
+
+
+def test_avgpool_of_a_large_window(host):
+    """More elements than an int16 lane can sum."""
+    rng, h, w, c = np.random.default_rng(0), 31, 23, 6
+    rows = [np.where(rng.random(w * c) < 0.9, np.int8(v), 7).astype(np.int8) for v in [-128, 127] * h][:h]
+    params = dict(in_w=w, in_c=c, out_w=1, kh=h, kw=w, stride_w=1, pad_left=0, include_pad=1, in_zp=3, c=(5 << 8) + 128, f=8, lo=-128, hi=127)
+    table = np.array([np.rint(2.0**32 / (h * w))], np.int32)
+    sums = np.stack(rows).reshape(h * w, c).astype(np.int64).sum(0) - 3 * h * w
+    case = c99.case("avgpool_s8", params, (rows, h, table, "out"), requant(sums * 256, table, params))
+    np.testing.assert_array_equal(c99.call(host, case), case.expected)
+
+
+# --- limits ------------------------------------------------------------------------------------
+
+
+def heavy(channel, k, bias):
+    """A pointwise layer of two channels whose `channel` has all weights 127, and inputs that make its sum largest."""
+    params, _, pad, w, b, mult = conv_layer(np.random.default_rng(0), 2, k, 2, 1, 1)
+    w[channel], b[channel] = 127, bias
+    return params | {"lo": -128, "hi": 127}, np.full((1, 2, k), 127, np.int8), pad, w, b, np.full(2, 1 << 16, np.int32)
+
+
+def test_sums_up_to_the_limit(host):
+    k = 512
+    check(host, conv_case(*heavy(1, k, 2**23 - 1 - 127 * 127 * k)))
+    check(host, conv_case(*heavy(0, k, 2**31 - 1 - 128 * 127 * k)))
+    params, _, _, w, bias, _ = heavy(1, k, 2**23 - 127 * 127 * k)
+    assert "24 bits" in dsp.conv_accepts(params, w, bias)
+    assert dsp.conv_accepts(*(heavy(0, k, 2**23)[i] for i in (0, 3, 4))) is None
+
+
+def test_depthwise_sums_up_to_the_limit(host):
+    for f, top in ((1, 2**24), (8, 2**31)):
+        params, rows, pad, w, bias, mult = dwconv_layer(np.random.default_rng(0), 5, 4, 3, 3, pad=1, f=f)
+        w[:], rows[:], mult[:] = -128, -128, 1 << 12
+        bias[:] = top - 1 - 9 * 128 * 128
+        check(host, dwconv_case(params, rows, -128, w, bias, mult))
+        assert "could exceed" in dsp.dwconv_accepts(params, w, bias + 1)
+
+
+def test_refusals():
+    params, _, _, w, bias, _ = conv_layer(np.random.default_rng(0), 4, 8, 5, 1, 1)
+    w[1, 0, 0, 3], w[0, 0, 0, 3] = -128, -1
+    assert "-128" in dsp.conv_accepts(params, w, bias)
+    w[0, 0, 0, 3] = 0
+    assert dsp.conv_accepts(params, w, bias) is None
+    assert "shift 21" in dsp.conv_accepts(params | {"f": 21}, w, bias)
+    params, _, _, w, bias, _ = dwconv_layer(np.random.default_rng(0), 4, 8, 3, 3)
+    assert "shift 15" in dsp.dwconv_accepts(params | {"f": 15}, w, bias)
+    assert "per channel" in dsp.dwconv_accepts(params | {"mult": 2}, w, bias)
+    assert "channels" in dsp.dwconv_accepts(params | {"in_c": 3}, w[:3], bias[:3])
+
+
+# --- compiled with constant parameters -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    rng = np.random.default_rng(7)
+    cases = shape_cases(7)[::2]
+    cases += [dwconv_case(*dwconv_layer(rng, in_w, 8, 3, 3, stride, pad=pad, right=1, f=8))
+              for in_w in range(2, 12) for pad in (0, 1) for stride in (1, 2)]
+    cases += [c99.INTEGER[name](np.random.default_rng(100 + i), "s8") for name in ("add", "maxpool", "avgpool") for i in range(5)]
+    return dsp_program.write(tmp_path_factory.mktemp("dsp"), cases), [(dsp_program.checksum(c.expected.tobytes()), 1) for c in cases]
+
+
+def test_program_on_the_host(program):
+    source, expected = program
+    assert dsp_program.run([dsp_program.build_host(source)]) == expected
+
+
+@pytest.mark.skipif(bool(dsp_program.missing()), reason=f"absent: {dsp_program.missing()}")
+@pytest.mark.parametrize("machine", dsp_program.TARGETS)
+def test_program_under_qemu(program, machine):
+    source, expected = program
+    assert dsp_program.run(dsp_program.qemu(dsp_program.build_arm(source, machine), machine)) == expected
+
+
+ARM = ("-mcpu=cortex-m4", "-mthumb", "-ffreestanding")
+COMPILERS = {
+    "gcc": ("cc", HOST_SIMD), "clang": ("clang", HOST_SIMD), "arm gcc": ("arm-none-eabi-gcc", ARM_SIMD, *ARM),
+    "arm clang": ("clang", ARM_SIMD, "--target=arm-none-eabi", *ARM),
+}
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O2", "-Os"])
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_no_warnings(tmp_path, compiler, level):
+    cc, simd, *flags = COMPILERS[compiler]
+    if not shutil.which(cc):
+        pytest.skip(f"absent: {cc}")
+    text = "".join(f'#include "{h}"\n' for h in HEADERS)
+    for i, declaration in enumerate(("conv_s8_dsp", "dwconv_s8_dsp")):  # shared: parameters known only at run time
+        args = "const int8_t *const *rows, const int8_t *pad, const uint32_t *stream, int8_t *out, int8_t *scratch"
+        text += (f"void use_{i}(const ec_{declaration}_t *p, {args});\n"
+                 f"void use_{i}(const ec_{declaration}_t *p, {args})\n{{ ec_{declaration}(p, rows, pad, stream, out, scratch); }}\n")
+    source = tmp_path / "all.c"
+    source.write_text(text)
+    subprocess.run([cc, *flags, *kernel_lib.WARNINGS, *kernel_lib.include_flags(ISA, simd), level, "-c", str(source),
+                    "-o", str(tmp_path / "all.o")], check=True)

@@ -2,6 +2,7 @@
 import operator
 
 import numpy as np
+import op_cases
 import pytest
 
 from edgec import loop_interp, loop_verify
@@ -9,7 +10,7 @@ from edgec.errors import UnsupportedError
 from edgec.ir import Graph, Node, QParams, Tensor, TensorType, attrs
 from edgec.loops import Store
 from edgec.lower import lower
-from edgec.ops import elementwise, movement, reduce, testing
+from edgec.ops import elementwise, movement, reduce
 
 OPS = {op.name: op for family in (elementwise, movement, reduce) for op in family.OPS}
 SEEDS = (1, 2, 3)
@@ -46,20 +47,20 @@ def meanings(graph: Graph, inputs) -> tuple[list, list]:
 
 
 def test_every_operator_has_cases():
-    assert set(OPS) == set(testing.GENERATORS)
+    assert set(OPS) == set(op_cases.GENERATORS)
 
 
 @pytest.mark.parametrize("op", sorted(OPS))
 @pytest.mark.parametrize("seed", SEEDS)
 def test_onnx_reference_and_nest_agree(op, seed):
-    for node, inputs in testing.cases(op, seed):
-        graph = testing.graph(node, inputs)
+    for node, inputs in op_cases.cases(op, seed):
+        graph = op_cases.graph(node, inputs)
         n = graph.nodes[0]
         types = [graph.type(i) if i else None for i in n.inputs]
         inferred = OPS[op].infer(n, types, [graph.const(i) for i in n.inputs])
         assert [(t.dtype, t.shape) for t in inferred] == [(graph.type(o).dtype, graph.type(o).shape) for o in n.outputs]
         by_reference, by_nest = meanings(graph, inputs)
-        for found, wanted in zip(by_reference, testing.expected(node, inputs), strict=True):
+        for found, wanted in zip(by_reference, op_cases.expected(node, inputs), strict=True):
             close(found, wanted)
         for found, wanted in zip(by_nest, by_reference, strict=True):
             close(found, wanted)
@@ -67,14 +68,14 @@ def test_onnx_reference_and_nest_agree(op, seed):
 
 @pytest.mark.parametrize("op", sorted(elementwise.UNARY))
 def test_real_function_of_a_table_is_the_operator(op):
-    for node, inputs in testing.cases(op, 5):
-        graph = testing.graph(node, inputs)
+    for node, inputs in op_cases.cases(op, 5):
+        graph = op_cases.graph(node, inputs)
         n, x = graph.nodes[0], inputs["x0"]
         if x.dtype != np.float32 or len(n.inputs) > 1:
             continue
         real = elementwise.UNARY[op](x.astype(np.float64), n.attrs)
         assert real.dtype == np.float64
-        np.testing.assert_allclose(real, testing.expected(node, inputs)[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(real, op_cases.expected(node, inputs)[0], rtol=1e-5, atol=1e-6)
 
 
 def test_clip_table_has_its_bounds_in_attributes():
@@ -97,7 +98,7 @@ def test_softplus_keeps_its_small_values():
 
 
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Mod", "BitwiseXor", "Max"])
-@pytest.mark.parametrize("dtype", testing.INTS)
+@pytest.mark.parametrize("dtype", op_cases.INTS)
 def test_integers_wrap_at_their_ends(op, dtype):
     info = np.iinfo(dtype)
     ends = np.array([info.min, info.min + 1, info.max - 1, info.max, 1, 3], dtype)
@@ -160,6 +161,18 @@ def test_quantised_padding_is_the_zero_point():
             assert y[0].tolist() == [value, 1, 2, value, value]
 
 
+def test_linear_upsample_is_an_asymmetric_resize():
+    x, out = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3), TensorType("float32", (1, 1, 4, 6))
+    inputs = {"x": x, "s": np.array([1, 1, 2, 2], np.float32)}
+    of_upsample = meanings(one_node("Upsample", inputs, out, ("s",), mode="linear"), inputs)
+    inputs = {"x": x, "roi": np.zeros(0, np.float32), "s": inputs["s"]}
+    of_resize = meanings(one_node("Resize", inputs, out, ("roi", "s"), mode="linear",
+                                  coordinate_transformation_mode="asymmetric"), inputs)
+    for a, b in zip(of_upsample, of_resize, strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+    assert of_resize[1][0][0, 0, 0].tolist() == [0, 0.5, 1, 1.5, 2, 2]
+
+
 def test_quantised_resize_rounds_in_place():
     t = TensorType("int8", (1, 1, 1, 2), QParams.of(0.1, 3))
     inputs = {"x": np.array([[[[-10, 5]]]], np.int8), "r": np.zeros(0, np.float32), "s": np.array([1, 1, 1, 2], "f4")}
@@ -209,6 +222,7 @@ def test_one_nest_for_equal_shapes():
     ("ReduceSum", {"x": np.zeros(3, np.float32), "s": np.zeros(1, np.int64)}, "float32", {}, "run-time axes"),
     ("CumSum", {"x": np.zeros(3, np.float32), "s": np.zeros(1, np.int64)}, "float32", {}, "run-time axis"),
     ("Pad", {"x": np.zeros(3, np.float32), "s": np.zeros(2, np.int64)}, "float32", {}, "run-time pads"),
+    ("Flatten", {"x": np.zeros(3, np.float16)}, "float16", {}, "element type float16"),
     ("ReduceL2", {"x": np.zeros(3, np.int32)}, "int32", {}, "element type int32"),
 ])
 def test_refusals_name_the_node(op, inputs, out, attributes, message):

@@ -16,6 +16,7 @@ Array = np.ndarray
 Params = Mapping[str, int]
 
 SHIFTS = (1, 8, 15)  # SSAT wants an immediate: the kernels have an instance for each of these f
+SLIDE = 1536         # bytes of scratch for the sliding window of a convolution
 BLOCK = 4            # output channels that share a pass over the taps
 
 
@@ -73,31 +74,45 @@ def _mm_pack(grid: Array, run: int, bias: Array, mult: Array) -> Array:
     return np.concatenate([block[0], words, block[1]], -1).reshape(-1)
 
 
-# --- conv_s8 -----------------------------------------------------------------------------------
+# --- conv_s8_dsp -----------------------------------------------------------------------------------
 
 
 def _runs(params: Params) -> tuple[int, int]:
-    """(number of runs, taps of a run) of a pixel and group, as in kernel/dsp/conv_s8.h."""
+    """(number of runs, taps of a run) of a pixel and group, as in kernel/dsp/conv_s8_dsp.h."""
     depth, kh, kw = params["in_c"] // params["groups"], params["kh"], params["kw"]
     joined = kw == 1 or (params["dilation_w"] == params["groups"] == 1)
     return (kh, kw * depth) if joined else (kh * kw, depth)
 
 
+def _columns(params: Params) -> int:
+    """Columns that the sliding window of kernel/dsp/conv_s8_dsp.h holds, 0 where the row is not computed by one."""
+    kw, stride, column = params["kw"], params["stride_w"], 4 * params["kh"] * params["in_c"]
+    columns = min(((params["out_w"] + 1) // 2 - 1) * stride + kw, SLIDE // column)
+    halves = params["out_w"] > 16 or (params["out_w"] > 2 and params["out_w"] % 2 == 0)
+    simple = params["dilation_w"] == params["groups"] == 1 and params["in_c"] % 4 == 0
+    return columns if simple and halves and kw > stride and columns >= kw + stride else 0
+
+
 def conv_accepts(params: Params, w: Array, bias: Array) -> str | None:
-    """None, or why kernel/dsp/conv_s8.h cannot compute the layer exactly."""
+    """None, or why kernel/dsp/conv_s8_dsp.h cannot compute the layer exactly."""
     return _mm_accepts(params, w, bias)
 
 
 def conv_pack(params: Params, w: Array, bias: Array, mult: Array) -> Array:
-    """The stream of kernel/dsp/conv_s8.h, about one byte a weight."""
+    """The stream of kernel/dsp/conv_s8_dsp.h, about one byte a weight."""
+    if _columns(params):
+        return _mm_pack(_grid(params, w.swapaxes(1, 2)), params["in_c"], bias, mult)
     return _mm_pack(_grid(params, w), _runs(params)[1], bias, mult)
 
 
 def conv_scratch(params: Params) -> int:
-    """Bytes of scratch of kernel/dsp/conv_s8.h: the widened taps of two pixels, or of eight where they are few."""
+    """Bytes of scratch of kernel/dsp/conv_s8_dsp.h: the widened taps of two pixels, or of eight where they are few, or a
+    sliding window."""
     runs, run = _runs(params)
     depth, kh, kw = params["in_c"] // params["groups"], params["kh"], params["kw"]
     tail = 8 if params["out_c"] // params["groups"] % BLOCK else 0
+    if _columns(params):
+        return tail + _columns(params) * 4 * kh * depth
     if params["out_w"] == 1 and run % 4 == 0:
         in_place = runs == 1 and params["pad_left"] == 0 and kw <= params["in_w"]
         return tail + (0 if in_place else runs * run)
@@ -106,22 +121,83 @@ def conv_scratch(params: Params) -> int:
     return tail + 8 * pairs * batch + (_round4(run) if torn else 0)
 
 
-# --- fc_s8 -------------------------------------------------------------------------------------
+# --- fc_s8_dsp -------------------------------------------------------------------------------------
 
 
 def fc_accepts(params: Params, w: Array, bias: Array) -> str | None:
-    """None, or why kernel/dsp/fc_s8.h cannot compute the layer exactly."""
+    """None, or why kernel/dsp/fc_s8_dsp.h cannot compute the layer exactly."""
     return _mm_accepts(params, w, bias)
 
 
 def fc_pack(params: Params, w: Array, bias: Array, mult: Array) -> Array:
-    """The stream of kernel/dsp/fc_s8.h, one byte a weight."""
+    """The stream of kernel/dsp/fc_s8_dsp.h, one byte a weight."""
     grid = _grid(params, w)
     padded = np.pad(grid, ((0, 0), (0, 0), (0, -grid.shape[2] % 4)))
     return _mm_pack(padded, padded.shape[2], bias, mult)
 
 
 def fc_scratch(params: Params) -> int:
-    """Bytes of scratch of kernel/dsp/fc_s8.h: only what does not come in fours."""
+    """Bytes of scratch of kernel/dsp/fc_s8_dsp.h: only what does not come in fours."""
     k, n = params["in_c"], params["out_c"]
     return (_round4(k) if k % 4 else 0) + (4 if n % BLOCK else 0)
+
+
+# --- dwconv_s8_dsp ---------------------------------------------------------------------------------
+
+DW_SHIFT = 8         # of every depthwise layer: f = 1 becomes 8 with weights and biases times 128
+LANES = 4            # channels that are torn apart together
+
+
+def _dw_is_3x3(params: Params) -> bool:
+    """Whether kernel/dsp/dwconv_s8_dsp.h computes the layer by simd/dsp/ec_dw.h."""
+    return (params["kh"] == params["kw"] == 3 and params["dilation_w"] == 1 and params["stride_w"] <= 2
+            and params["pad_left"] <= 1 and params["out_w"] > 1)
+
+
+def dwconv_accepts(params: Params, w: Array, bias: Array) -> str | None:
+    """None, or why kernel/dsp/dwconv_s8_dsp.h cannot compute the layer exactly."""
+    if params["mult"] != 1:
+        return "more than one output per channel"
+    if params["in_c"] < LANES:
+        return f"fewer than {LANES} channels"
+    if params["f"] not in (1, DW_SHIFT):
+        return f"requantisation shift {params['f']} is not one of {(1, DW_SHIFT)}"
+    bound = np.abs(w.astype(np.int64)).reshape(len(w), -1).sum(1) * 128 + np.abs(bias.astype(np.int64))
+    if bound.max() << (DW_SHIFT - params["f"]) >= 2**31:
+        return f"the accumulator could exceed {31 - DW_SHIFT + params['f']} bits"
+    return None
+
+
+def _pairs(a: Array, b: Array) -> Array:
+    """Words with a in the low and b in the high half."""
+    return a & 0xFFFF | (b & 0xFFFF) << 16
+
+
+def dwconv_pack(params: Params, w: Array, bias: Array, mult: Array) -> Array:
+    """The stream of kernel/dsp/dwconv_s8_dsp.h: 28 bytes a channel for 3x3, else about two bytes a weight."""
+    n, kh, kw, up = params["in_c"], params["kh"], params["kw"], DW_SHIFT - params["f"]
+    channels = np.arange(_round4(n))
+    channels[-LANES:] = np.arange(n - LANES, n)                         # the last four may overlap the ones before
+    taps = (w.reshape(n, kh, kw).astype(np.int64) << up)[channels]
+    b, m = (bias.astype(np.int64) << up)[channels, None], mult.astype(np.int64)[channels, None]
+    if _dw_is_3x3(params):
+        words = [_pairs(taps[:, 0], taps[:, 1]), _pairs(taps[:, 2, :2], taps[:, 2, 1:]), b, m]
+        return (np.concatenate(words, 1) & 0xFFFFFFFF).astype(np.uint32).reshape(-1)
+    even = taps[:, :kh // 2 * 2]
+    words = [b, m, _pairs(even[:, 0::2], even[:, 1::2]).reshape(len(channels), -1)]
+    if kh % 2:
+        last = np.pad(taps[:, -1], ((0, 0), (0, kw % 2)))
+        words.append(_pairs(last[:, 0::2], last[:, 1::2]))
+    words = np.concatenate(words, 1).reshape(-1, LANES, 2 + kh // 2 * kw + kh % 2 * ((kw + 1) // 2)).swapaxes(1, 2)
+    return (words & 0xFFFFFFFF).astype(np.uint32).reshape(-1)
+
+
+def dwconv_scratch(params: Params) -> int:
+    """Bytes of scratch of kernel/dsp/dwconv_s8_dsp.h: the columns of four channels, torn apart."""
+    if _dw_is_3x3(params):
+        return (((params["out_w"] - 1) * params["stride_w"] + 4) // 2) * 48
+    few = params["out_w"] < 4
+    if few and params["kw"] == 1 and params["kh"] <= 32:
+        return 0
+    columns = (max(params["out_w"], 4) - 1) * params["stride_w"] + (params["kw"] - 1) * params["dilation_w"] + 1
+    return columns * ((params["kh"] + 1) // 2) * 4 * LANES + (4 * LANES if few else 0)

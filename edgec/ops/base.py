@@ -27,6 +27,9 @@ class Op:
     reference(node, inputs, in_types, out_types) -> output arrays: what the C must equal bit for bit for integers;
         for floats, equal within rounding to onnx.reference.
     lower(ctx, node) -> statements of the step, or None where the operator became a view.
+    rows: the operator as a producer of rows, so that layers can run interleaved: (shape, emit), where
+        shape(graph, node) -> spatial.RowShape, None where this node cannot, and
+        emit(ctx, node) -> function(oy, sources, target) -> statements that make row oy from rows at `sources`.
     quant: how Q/DQ pairs are absorbed: "integer" (an integer kernel exists for quantised types), "lut" (any unary
         function of int8: a table), "move" (moves elements; input and output share their quantisation), "" (float only).
     dtypes: element types that the lowering takes, for `edgec ops`.
@@ -39,7 +42,7 @@ class Op:
     reference: Callable[..., list[Array]] | None = None
     quant: str = ""
     dtypes: tuple[str, ...] = ("float32",)
-    strategy: Callable[..., Any] | None = None
+    rows: tuple[Callable[..., Any], Callable[..., Any]] | None = None
 
 
 REQUIRED = object()
@@ -59,6 +62,10 @@ class Lowering:
         """A rom buffer with this content; equal contents share one."""
     def scratch(self, nbytes: int, hint: str) -> str:
         """An int8 arena buffer that lives during this step only, 16-byte aligned."""
+    def accumulator(self, dtype: str, elements: int, hint: str) -> str:
+        """An arena buffer for partial results that this step alone uses."""
+    def require(self, ok: bool, what: str) -> None:
+        """Raises UnsupportedError for this node where `ok` is false."""
     def view(self, output: str, input: str) -> None:
         """The output tensor is the input's memory (same size, same bytes); the step is empty."""
     def inplace(self, output: str, input: str) -> None:

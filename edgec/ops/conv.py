@@ -6,16 +6,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..fixed import QMAX, QMIN, Multiplier, bounds, multiplier, requant
-from ..ir import Node
-from ..kernels.choice import Packed, integer_kernel
-from ..loops import Bin, Call, Const, Fn, For, If, Let, Load, Ref, Set, Stmt, Store, Var, add, cast, mul
+from ..fixed import Multiplier, bounds, multiplier, requant
+from ..ir import Graph, Node
+from ..kernels.choice import integer_kernel
+from ..loops import Bin, Call, Const, Fn, For, If, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
 from .base import Array, Lowering, Op
-from .spatial import Window, each_row, patches, rows_of, window
-
-
-def infer(node, types, values):
-    raise NotImplementedError  # ONNX's own inference serves at import; layout keeps shapes itself
+from .spatial import Reads, RowShape, Window, patches, whole, window
 
 
 def _window(node: Node, x_shape, w_shape) -> Window:
@@ -66,46 +62,65 @@ def reference(node, inputs, in_types, out_types):
     return [requant(acc.astype(np.int64) + folded, mul_, int(out_types[0].q.zero_point), *bounds(out_types[0].q, clip))]
 
 
+def row_shape(graph: Graph, node: Node) -> RowShape | None:
+    x_t, w_t, y_t = graph.type(node.inputs[0]), graph.type(node.inputs[1]), graph.type(node.outputs[0])
+    if x_t.shape[0] != 1 or (x_t.q is not None and not fits_kernels(graph, node)):
+        return None
+    return _shape(_window(node, x_t.shape, w_t.shape), node, x_t.shape[-1], w_t.shape[0])
+
+
+def _shape(win: Window, node: Node, c: int, oc: int) -> RowShape:
+    reads = Reads(node.inputs[0], win.kernel[0], win.strides[0], win.dilations[0], win.pads[0], win.in_size[0], win.in_size[1] * c)
+    return RowShape((reads,), win.out_size[0], win.out_size[1] * oc)
+
+
+def row_emit(ctx: Lowering, node: Node):
+    return _emit(ctx, node, _window(node, ctx.type(node.inputs[0]).shape, ctx.type(node.inputs[1]).shape))
+
+
 def lower(ctx: Lowering, node: Node) -> list[Stmt]:
-    x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
+    x_t, w_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1])
     win = _window(node, x_t.shape, w_t.shape)
     n, h, width, c = x_t.shape
-    oc, (oh, ow) = w_t.shape[0], win.out_size
-    group = int(node.attrs.get("group", 1))
-    ctx.macs(n * oh * ow * oc * w_t.size // oc)
-    if win.kernel == (1, 1) and win.strides == (1, 1) and not any(win.pads):
-        h, width, oh, ow = 1, h * width, 1, h * width  # a pointwise layer is one long row
-        win = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, width), (1, ow))
-    elif width == 1 and win.kernel[1] == 1 and win.pads[1] == win.pads[3] == 0 and group == 1:
-        win = Window(win.kernel[::-1], win.strides[::-1], win.dilations[::-1], (0, win.pads[0], 0, win.pads[2]), (1, h), (1, oh))
-        h, width, oh, ow = 1, h, 1, oh  # one column is the same memory as one row
-    depthwise = group > 1 and group == c
-    params = {"in_w": width, "in_c": c, "out_w": ow}
-    params |= {"mult": oc // c} if depthwise else {"out_c": oc}
-    params |= {"kh": win.kernel[0], "kw": win.kernel[1], "stride_w": win.strides[1], "dilation_w": win.dilations[1], "pad_left": win.pads[1]}
-    if not depthwise:
-        params["groups"] = group
-    kind = "dwconv" if depthwise else "conv"
-    if x_t.q is not None and not fits_kernels(ctx, node):
+    if x_t.q is not None and not fits_kernels(ctx.graph, node):
+        ctx.macs(n * win.out_size[0] * win.out_size[1] * w_t.size)
         return integer_nest(ctx, node, win, n)
+    if win.kernel == (1, 1) and win.strides == (1, 1) and not any(win.pads):  # a pointwise layer is one long row
+        win = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, h * width), (1, h * width))
+    elif width == 1 and win.kernel[1] == 1 and win.pads[1] == win.pads[3] == 0:  # one column is the same memory as one row
+        win = Window(win.kernel[::-1], win.strides[::-1], win.dilations[::-1], (0, win.pads[0], 0, win.pads[2]), (1, h), (1, win.out_size[0]))
+    return whole(ctx, _shape(win, node, c, w_t.shape[0]), _emit(ctx, node, win), n, node.outputs[0])
+
+
+def _emit(ctx: Lowering, node: Node, win: Window):
+    """The kernel call for one output row."""
+    x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
+    (h, width), (oh, ow) = win.in_size, win.out_size
+    c, oc, group = x_t.shape[-1], w_t.shape[0], int(node.attrs.get("group", 1))
+    ctx.macs(x_t.shape[0] * oh * ow * w_t.size)
+    kind = "dwconv" if group > 1 and group == c else "conv"
+    params = {"in_w": width, "in_c": c, "out_w": ow}
+    params |= {"mult": oc // c} if kind == "dwconv" else {"out_c": oc}
+    params |= {"kh": win.kernel[0], "kw": win.kernel[1], "stride_w": win.strides[1], "dilation_w": win.dilations[1], "pad_left": win.pads[1]}
+    params |= {} if kind == "dwconv" else {"groups": group}
     value = ctx.value(node.inputs[1]).reshape(oc, *win.kernel, -1)
     bias = ctx.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
-    if x_t.q is None:
-        kernel, weights, scratch = _float(ctx, node, kind, value, bias, params)
-        fill = np.float32(0)
-    else:
-        kernel, weights, scratch = _integer(ctx, node, kind, value, bias, params, (x_t, w_t, y_t))
-        fill = np.int8(x_t.q.zero_point)
-    padded = any(win.pads) or _reaches_out(win)
-    pad = ctx.rom(np.full(width * c, fill), "pad") if padded else ""
-    x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])
+    make = _float if x_t.q is None else _integer
+    kernel, weights, scratch = make(ctx, node, kind, value, bias, params, (x_t, w_t, y_t))
+    fill = np.float32(0) if x_t.q is None else np.int8(x_t.q.zero_point)
+    pad = ctx.rom(np.full(width * c, fill), "pad") if any(win.pads) or _reaches_out(win) else ""
+    meaning = _meaning(node, win, value, bias, (x_t, w_t, y_t), len(weights))
+    working = ctx.scratch(scratch, kernel) if scratch else ""
 
-    def call(oy, image):
-        out = Ref(y, add(mul(oy, ow * oc), image * oh * ow * oc))
-        args = (rows_of(x, win, c, oy, pad, image), Ref(pad or x), *map(Ref, weights), out, *map(Ref, scratch))
-        return [Call(kernel, params, args, (y, *scratch), _meaning(node, win, value, bias, (x_t, w_t, y_t), len(weights)))]
+    def emit(oy, sources, target):
+        (source,) = sources
+        first = add(mul(oy, win.strides[0]), -win.pads[0])
+        rows = Rows(source.buffer, first, win.kernel[0], win.dilations[0], h, width * c, pad, source.base, source.ring)
+        extra = [] if scratch is None else [working or target.buffer]  # a kernel that needs no bytes gets any int8 buffer
+        args = (rows, Ref(pad or source.buffer), *map(Ref, weights), target.ref(oy, ow * oc), *map(Ref, extra))
+        return [Call(kernel, params, args, tuple(dict.fromkeys((target.buffer, *extra))), meaning)]
 
-    return [s for image in range(n) for s in each_row(oh, lambda oy, image=image: call(oy, image))]
+    return emit
 
 
 def _reaches_out(win: Window) -> bool:
@@ -114,13 +129,13 @@ def _reaches_out(win: Window) -> bool:
                zip(win.in_size, win.out_size, win.strides, win.dilations, win.kernel, strict=True))
 
 
-def _float(ctx, node, kind, w, bias, params):
+def _float(ctx, node, kind, w, bias, params, types):
     lo, hi = node.attrs.get("clip") or (-np.inf, np.inf)
     params |= {"flo": float(lo), "fhi": float(hi)}
     oc = w.shape[0]
     packed = w if kind == "conv" else w.reshape(oc, *w.shape[1:3]).transpose(1, 2, 0)
     bias = np.zeros(oc, np.float32) if bias is None else bias.astype(np.float32)
-    return f"{kind}_f32", [ctx.rom(packed, "weights"), ctx.rom(bias, "bias")], []
+    return f"{kind}_f32", [ctx.rom(packed, "weights"), ctx.rom(bias, "bias")], None
 
 
 def _integer(ctx, node, kind, w, bias, params, types):
@@ -129,21 +144,14 @@ def _integer(ctx, node, kind, w, bias, params, types):
     lo, hi = bounds(y_t.q, node.attrs.get("clip"))
     params |= {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
     best = integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m)
-    return best.kernel, [ctx.rom(data, hint) for hint, data in best.weights], scratch_of(ctx, best, ctx.buffer(node.outputs[0]))
+    return best.kernel, [ctx.rom(data, hint) for hint, data in best.weights], best.scratch
 
 
-def scratch_of(ctx: Lowering, best: Packed, output: str) -> list[str]:
-    """The scratch argument of a kernel, if it takes one; where it needs no bytes of it, any int8 buffer serves."""
-    if best.scratch is None:
-        return []
-    return [ctx.scratch(best.scratch, best.kernel)] if best.scratch else [output]
-
-
-def fits_kernels(ctx: Lowering, node: Node) -> bool:
+def fits_kernels(graph: Graph, node: Node) -> bool:
     """The kernels take int8 weights, int32 accumulators and output scales below 1/4; anything else is a loop nest."""
-    x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
-    w = ctx.value(node.inputs[1])
-    bias = ctx.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    x_t, w_t, y_t = graph.type(node.inputs[0]), graph.type(node.inputs[1]), graph.type(node.outputs[0])
+    w = graph.const(node.inputs[1])
+    bias = graph.const(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q)
     return w.dtype == np.int8 and mul_.pre == 0 and accumulator_bound(w, folded) < 2**31
 
@@ -205,4 +213,4 @@ def _meaning(node, win, w, bias, types, n_weights):
 
 
 OPS = (Op("Conv", lower, {"auto_pad": "NOTSET", "dilations": None, "group": 1, "kernel_shape": None, "pads": None, "strides": None},
-          infer, reference, "integer", ("float32", "int8", "uint8")),)
+          None, reference, "integer", ("float32", "int8", "uint8"), (row_shape, row_emit)),)

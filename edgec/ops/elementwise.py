@@ -4,6 +4,7 @@ Operands broadcast as numpy's do. Where an operand has the output's shape and dt
 """
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from math import pi, prod, sqrt
 from operator import add
@@ -13,9 +14,11 @@ import numpy as np
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from ..ir import QParams, TensorType
-from ..loops import Load, Var
+from ..loops import Const, For, Load, Var
+from ..loops import add as plus
 from .base import REQUIRED, Op
 from .nest import axis_of, broadcast_strides, collapse, copy, fill, index, loops, operands, options, require, store
+from .spatial import Reads, RowShape
 from .scalar import (
     ANY,
     FLOAT,
@@ -82,12 +85,14 @@ def shift(a, x, by):
 
 
 def quantize(a, x, scale, zero_point=None):
+    """Rounds half to even and saturates; the integer type is the zero point's, or output_dtype, or uint8."""
     dtype = zero_point.dtype if zero_point is not None else _dtype(a.output_dtype) if a.output_dtype else "uint8"
     y = real.round(cast(x, scale.dtype) / scale)
     return cast(y if zero_point is None else y + cast(zero_point, scale.dtype), dtype)
 
 
 def dequantize(a, x, scale, zero_point=None):
+    """(x - zero point) * scale: the difference in int32, then one rounding to the scale's type and one product."""
     wide = cast(x, "int32")
     return cast(wide if zero_point is None else wide - cast(zero_point, "int32"), scale.dtype) * scale
 
@@ -232,7 +237,44 @@ def pointwise(name: str, formula, schema, quant: str, dtypes, shapes=None) -> Op
 
         return loops(extents, body)
 
-    return Op(name, lower, schema, infer, reference, quant, dtypes)
+    def uniform(value):
+        return value is not None and (value == value.reshape(-1)[0]).all()
+
+    def row_shape(graph, node):
+        out, given = graph.type(node.outputs[0]), [i for i in node.inputs if i]
+        run_time = [i for i in given if graph.const(i) is None]
+        if shapes or len(out.shape) != 4 or out.shape[0] != 1 or out.q is not None or not run_time:
+            return None
+        if any(graph.type(i).shape != out.shape for i in run_time) or not all(uniform(graph.const(i)) for i in given if i not in run_time):
+            return None
+        row = out.shape[2] * out.shape[3]
+        return RowShape(tuple(Reads(i, 1, 1, 1, 0, out.shape[1], row) for i in run_time), out.shape[1], row,
+                        all(graph.type(i).dtype == out.dtype for i in run_time))
+
+    def row_emit(ctx, node):
+        a, shape, i = options(node, schema), row_shape(ctx.graph, node), Var("i")
+
+        def emit(oy, sources, target):
+            rows = iter(sources)
+
+            def operand(name):
+                if not name:
+                    return None
+                value, dtype = ctx.value(name), ctx.type(name).dtype
+                if value is not None:
+                    return lift(value.reshape(-1)[0].item(), dtype)
+                row = next(rows).ref(oy, shape.row)
+                return E(Load(row.buffer, at(row), dtype))
+
+            def at(row):
+                return plus(row.index, i)
+
+            out = target.ref(oy, shape.row)
+            return [For("i", Const(0), Const(shape.row), tuple(store(out.buffer, at(out), formula(a, *map(operand, node.inputs)))))]
+
+        return emit
+
+    return Op(name, lower, schema, infer, reference, quant, dtypes, (row_shape, row_emit))
 
 
 # --- quantisation and casts: operands that do not broadcast -------------------------------------
@@ -266,7 +308,7 @@ def _with_q(op: Op) -> Op:
         zero_point = values[2] if len(values) > 2 and values[2] is not None else 0
         return [TensorType(t.dtype, t.shape, QParams.of(values[1], zero_point, axis_of(a.axis, len(t.shape))))]
 
-    return Op(op.name, op.lower, op.attrs, infer, op.reference, op.quant, op.dtypes)
+    return replace(op, infer=infer)
 
 
 def _keep_infer(node, types, values):

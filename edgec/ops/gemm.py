@@ -12,7 +12,7 @@ from ..ir import Node
 from ..kernels.choice import integer_kernel
 from ..loops import Bin, Call, Const, For, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
 from .base import Lowering, Op
-from .conv import fits_kernels, integer_nest, integer_parts, requant_expr, scratch_of
+from .conv import fits_kernels, integer_nest, integer_parts, requant_expr
 from .spatial import Window
 
 
@@ -35,7 +35,7 @@ def lower_gemm(ctx: Lowering, node: Node) -> list[Stmt]:
     w = ctx.value(node.inputs[1])
     bias = ctx.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     ctx.macs(m * n * k)
-    if x_t.q is not None and not fits_kernels(ctx, node):
+    if x_t.q is not None and not fits_kernels(ctx.graph, node):
         return integer_nest(ctx, node, Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, m), (1, m)), 1)
     kind = "fc" if m == 1 else "conv"
     params = {"in_c": k, "out_c": n} if m == 1 else {"in_w": m, "in_c": k, "out_w": m, "out_c": n, "kh": 1, "kw": 1, "stride_w": 1,
@@ -52,7 +52,7 @@ def lower_gemm(ctx: Lowering, node: Node) -> list[Stmt]:
         params |= {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
         best = integer_kernel(kind, ctx.isa, params, w.reshape(n, 1, 1, k), folded.astype(np.int32), mul_.m)
         kernel, weights = best.kernel, [ctx.rom(data, hint) for hint, data in best.weights]
-        scratch = scratch_of(ctx, best, ctx.buffer(node.outputs[0]))
+        scratch = [] if best.scratch is None else [ctx.scratch(best.scratch, kernel) if best.scratch else ctx.buffer(node.outputs[0])]
     x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])
     source = (Ref(x),) if m == 1 else (Rows(x, Const(0), 1, 1, 1, m * k), Ref(x))
 

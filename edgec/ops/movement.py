@@ -291,13 +291,12 @@ def _concat_infer(node, types, values):
 
 
 def _concat_lower(ctx, node):
-    y = ctx.type(node.outputs[0])
+    (types, _), y = operands(ctx, node), ctx.type(node.outputs[0])
     axis = axis_of(node.attrs["axis"], len(y.shape))
     to, start, stmts = strides_of(y.shape), 0, []
-    for i in node.inputs:
-        shape = ctx.type(i).shape
-        stmts += copy(ctx.buffer(node.outputs[0]), ctx.buffer(i), y.dtype, shape, to, strides_of(shape), start)
-        start += shape[axis] * to[axis]
+    for i, t in zip(node.inputs, types, strict=True):
+        stmts += copy(ctx.buffer(node.outputs[0]), ctx.buffer(i), y.dtype, t.shape, to, strides_of(t.shape), start)
+        start += t.shape[axis] * to[axis]
     return stmts
 
 

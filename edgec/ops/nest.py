@@ -12,7 +12,7 @@ from ..errors import UnsupportedError
 from ..ir import Node, TensorType
 from ..loops import Bin, Const, Expr, Fn, For, Let, Load, Stmt, Store, Var, add, cast, mul
 from .base import Array, Lowering
-from .scalar import E, share
+from .scalar import ANY, E, share
 
 
 def options(node: Node, schema: Mapping[str, Any]) -> SimpleNamespace:
@@ -27,9 +27,13 @@ def require(condition: bool, node: Node, what: str, fix: str = "") -> None:
 
 
 def operands(ctx: Lowering, node: Node) -> tuple[list[TensorType | None], list[Array | None]]:
-    """The inputs' types, and the values of those that are constants."""
-    present = [i if i else None for i in node.inputs]
-    return [i and ctx.type(i) for i in present], [i and ctx.value(i) for i in present]
+    """The inputs' types, and the values of those that are constants; None for absent inputs.
+
+    Raises UnsupportedError for an element type that loop nests do not have."""
+    types = [ctx.type(i) if i else None for i in node.inputs]
+    for t in types:
+        require(t is None or t.dtype in ANY, node, f"element type {t and t.dtype}")
+    return types, [ctx.value(i) if i else None for i in node.inputs]
 
 
 # --- index arithmetic --------------------------------------------------------------------------
@@ -86,6 +90,7 @@ def store(buffer: str, at: Expr, value: E) -> list[Stmt]:
 
 
 def fill(buffer: str, count: int, value: E) -> list[Stmt]:
+    """buffer[0..count-1] = value."""
     return loops([count], lambda at: store(buffer, at[0], value))
 
 
@@ -140,5 +145,6 @@ def wrap_index(i: Array, n: int) -> Array:
 
 
 def axis_of(axis: int, rank: int) -> int:
+    """The axis counted from the front."""
     return axis + rank if axis < 0 else axis
 

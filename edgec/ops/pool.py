@@ -5,10 +5,11 @@ import numpy as np
 
 from ..errors import UnsupportedError
 from ..fixed import bounds, multiplier
-from ..ir import Node
-from ..loops import Bin, Call, Const, Ref, Rows, Stmt, add, mul
+from ..ir import Graph, Node
+from ..loops import Bin, Call, Const, For, If, Load, Ref, Rows, Stmt, Store, Var, add, cast, mul
 from .base import Lowering, Op
-from .spatial import each_row, patches, rows_of, window
+from .conv import requant_expr
+from .spatial import Reads, RowShape, Window, patches, whole, window
 
 PRE = 8  # the sum is shifted left by 8 bits before requantisation, so that a 1x1 window (scale 1) has a multiplier
 
@@ -45,24 +46,55 @@ def _average_table(win, xq, yq):
     return multiplier(np.float64(xq.scale) / np.float64(yq.scale) / counts / 2**PRE)
 
 
-def _shape(ctx: Lowering, node: Node):
-    x = ctx.type(node.inputs[0])
-    if len(node.outputs) > 1 and node.outputs[1]:
-        raise UnsupportedError("MaxPool with an Indices output", where=node.origin[0], fix="use the pooled values alone")
-    return x, window(node, x.shape[1:-1])
+def _checked(graph: Graph, node: Node) -> Window:
+    x = graph.type(node.inputs[0])
+    if any(node.outputs[1:]):
+        raise UnsupportedError("MaxPool with an Indices output", where=", ".join(node.origin), fix="use the pooled values alone")
+    return window(node, x.shape[1:-1])
 
 
-def lower_max(ctx: Lowering, node: Node) -> list[Stmt]:
-    x_t, win = _shape(ctx, node)
-    n, _, width, c = x_t.shape
-    oh, ow = win.out_size
+def _rows_shape(win: Window, tensor: str, c: int) -> RowShape:
+    reads = Reads(tensor, win.kernel[0], win.strides[0], win.dilations[0], win.pads[0], win.in_size[0], win.in_size[1] * c)
+    return RowShape((reads,), win.out_size[0], win.out_size[1] * c)
+
+
+def row_shape(graph: Graph, node: Node) -> RowShape | None:
+    x_t, win = graph.type(node.inputs[0]), _checked(graph, node)
+    if x_t.shape[0] != 1:
+        return None
+    if node.op == "AveragePool" and _is_global(win):
+        reads = Reads(node.inputs[0], 1, 1, 1, 0, win.in_size[0], win.in_size[1] * x_t.shape[-1])
+        return RowShape((reads,), win.in_size[0], x_t.shape[-1], reduces=True)
+    return _rows_shape(win, node.inputs[0], x_t.shape[-1])
+
+
+def _is_global(win: Window) -> bool:
+    return win.kernel == win.in_size and win.out_size == (1, 1) and not any(win.pads) and win.in_size[0] > 1
+
+
+def lower(ctx: Lowering, node: Node) -> list[Stmt]:
+    x_t, win = ctx.type(node.inputs[0]), _checked(ctx.graph, node)
+    emit = _emit_max(ctx, node, win) if node.op == "MaxPool" else _emit_average(ctx, node, win)
+    return whole(ctx, _rows_shape(win, node.inputs[0], x_t.shape[-1]), emit, x_t.shape[0], node.outputs[0])
+
+
+def row_emit(ctx: Lowering, node: Node):
+    win = _checked(ctx.graph, node)
+    if node.op == "MaxPool":
+        return _emit_max(ctx, node, win)
+    return _emit_sum(ctx, node, win) if _is_global(win) else _emit_average(ctx, node, win)
+
+
+def _emit_max(ctx: Lowering, node: Node, win: Window):
+    x_t = ctx.type(node.inputs[0])
+    (h, width), (_, ow), c = win.in_size, win.out_size, x_t.shape[-1]
+    ctx.require(x_t.dtype in ("float32", "int8"), f"element type {x_t.dtype}")
     low, kernel = {"float32": (np.float32(-np.inf), "maxpool_f32"), "int8": (np.int8(-128), "maxpool_s8")}[x_t.dtype]
     far = any((o - 1) * s + d * (k - 1) + 1 > size for size, o, s, d, k in
               zip(win.in_size, win.out_size, win.strides, win.dilations, win.kernel, strict=True))
     pad = ctx.rom(np.full(width * c, low), "pad") if any(win.pads) or far else ""
     params = {"in_w": width, "in_c": c, "out_w": ow, "kh": win.kernel[0], "kw": win.kernel[1], "stride_w": win.strides[1],
               "dilation_w": win.dilations[1], "pad_left": win.pads[1]}
-    x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])
     row = node.with_(attrs={"pads": (0, win.pads[1], 0, win.pads[3]), "strides": (1, win.strides[1]), "dilations": (1, win.dilations[1]),
                             "kernel_shape": win.kernel, "auto_pad": "NOTSET"})
 
@@ -70,18 +102,17 @@ def lower_max(ctx: Lowering, node: Node) -> list[Stmt]:
         rows = np.asarray(read(args[0])).reshape(1, win.kernel[0], width, c)
         write(args[2], _reference(row, [rows], [x_t], [x_t])[0].reshape(-1))
 
-    def call(oy, image):
-        args = (rows_of(x, win, c, oy, pad, image), Ref(pad or x), Ref(y, add(mul(oy, ow * c), image * oh * ow * c)))
-        return [Call(kernel, params, args, (y,), meaning)]
+    def emit(oy, sources, target):
+        (x,) = sources
+        rows = Rows(x.buffer, add(mul(oy, win.strides[0]), -win.pads[0]), win.kernel[0], win.dilations[0], h, width * c, pad, x.base, x.ring)
+        return [Call(kernel, params, (rows, Ref(pad or x.buffer), target.ref(oy, ow * c)), (target.buffer,), meaning)]
 
-    return [s for image in range(n) for s in each_row(oh, lambda oy, image=image: call(oy, image))]
+    return emit
 
 
-def lower_average(ctx: Lowering, node: Node) -> list[Stmt]:
-    x_t, win = _shape(ctx, node)
-    y_t = ctx.type(node.outputs[0])
-    n, h, width, c = x_t.shape
-    oh, ow = win.out_size
+def _emit_average(ctx: Lowering, node: Node, win: Window):
+    x_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.outputs[0])
+    (h, width), (_, ow), c = win.in_size, win.out_size, x_t.shape[-1]
     ctx.require(win.dilations == (1, 1), "dilations in AveragePool")
     include = bool(node.attrs.get("count_include_pad")) or not any(win.pads)
     ctx.require(not (bool(node.attrs.get("count_include_pad")) and node.attrs.get("ceil_mode")), "ceil_mode with count_include_pad")
@@ -96,16 +127,15 @@ def lower_average(ctx: Lowering, node: Node) -> list[Stmt]:
         lo, hi = bounds(y_t.q, node.attrs.get("clip"))
         params |= {"in_zp": int(x_t.q.zero_point), "c": t.offset(int(y_t.q.zero_point)), "f": t.f, "lo": lo, "hi": hi}
         kernel, tables = "avgpool_s8", [ctx.rom(t.m[:1] if include else t.m, "mult")]
-    x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])
 
-    def call(oy, image):
+    def emit(oy, sources, target):
+        (x,) = sources
         first = add(mul(oy, win.strides[0]), -win.pads[0])
         top = Bin("max", first, Const(0)) if win.pads[0] else first
         end = Bin("min", add(first, win.kernel[0]), Const(h))
-        rows = Rows(x, top, win.kernel[0], 1, h, width * c, x, base=image * h * width * c)
+        rows = Rows(x.buffer, top, win.kernel[0], 1, h, width * c, x.buffer, x.base, x.ring)
         count = Bin("-", end, top) if any(win.pads) or node.attrs.get("ceil_mode") else Const(win.kernel[0])
-        args = (rows, count, *map(Ref, tables), Ref(y, add(mul(oy, ow * c), image * oh * ow * c)))
-        return [Call(kernel, params, args, (y,), meaning)]
+        return [Call(kernel, params, (rows, count, *map(Ref, tables), target.ref(oy, ow * c)), (target.buffer,), meaning)]
 
     def meaning(args, read, write):
         n_rows = int(read(args[1]))
@@ -115,11 +145,42 @@ def lower_average(ctx: Lowering, node: Node) -> list[Stmt]:
         y_row = _reference(clipped, [rows], [x_t], [y_t])[0]
         write(args[-1], y_row[:, :, :ow].reshape(-1))
 
-    return [s for image in range(n) for s in each_row(oh, lambda oy, image=image: call(oy, image))]
+    return emit
+
+
+def _emit_sum(ctx: Lowering, node: Node, win: Window):
+    """A global average row by row: running sums per channel, the mean after the last row. Same bits as the kernels."""
+    x_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.outputs[0])
+    (h, width), c = win.in_size, x_t.shape[-1]
+    kind = "float32" if x_t.q is None else "int32"
+    sums = ctx.accumulator(kind, c, "sums")
+    ch, px = Var("ch"), Var("px")
+    total = Load(sums, ch, kind)
+    clip = node.attrs.get("clip")
+    if x_t.q is None:
+        start: Const = Const(0.0, kind)
+        mean = Bin("/", total, Const(float(h * width), kind))
+        if clip:
+            mean = Bin("min", Bin("max", mean, Const(float(np.float32(clip[0])), kind)), Const(float(np.float32(clip[1])), kind))
+    else:
+        t = _average_table(win, x_t.q, y_t.q)
+        ctx.require(h * width < 2**15, "a pool over more than 32767 elements")
+        start = Const(-int(x_t.q.zero_point) * h * width)
+        mean = requant_expr(Bin("*", total, Const(2**PRE)), Const(int(t.m[0])), t, int(y_t.q.zero_point), *bounds(y_t.q, clip))
+
+    def emit(oy, sources, target):
+        (x,) = sources
+        row = x.ref(oy, width * c)
+        value = cast(Load(row.buffer, add(row.index, add(mul(px, c), ch)), x_t.dtype), kind)
+        return [If(Bin("==", oy, Const(0)), (For("ch", Const(0), Const(c), (Store(sums, ch, start),)),)),
+                For("px", Const(0), Const(width), (For("ch", Const(0), Const(c), (Store(sums, ch, Bin("+", total, value)),)),)),
+                If(Bin("==", oy, Const(h - 1)), (For("ch", Const(0), Const(c), (Store(target.buffer, ch, mean),)),))]
+
+    return emit
 
 
 _WINDOW = {"auto_pad": "NOTSET", "ceil_mode": 0, "kernel_shape": None, "pads": None, "strides": None, "dilations": None}
 OPS = (
-    Op("MaxPool", lower_max, _WINDOW | {"storage_order": 0}, None, _reference, "move", ("float32", "int8", "uint8")),
-    Op("AveragePool", lower_average, _WINDOW | {"count_include_pad": 0}, None, _reference, "integer", ("float32", "int8", "uint8")),
+    Op("MaxPool", lower, _WINDOW | {"storage_order": 0}, None, _reference, "move", ("float32", "int8", "uint8"), (row_shape, row_emit)),
+    Op("AveragePool", lower, _WINDOW | {"count_include_pad": 0}, None, _reference, "integer", ("float32", "int8", "uint8"), (row_shape, row_emit)),
 )

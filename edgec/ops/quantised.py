@@ -7,10 +7,11 @@ import numpy as np
 
 from ..errors import UnsupportedError
 from ..fixed import bounds, multiplier, requant
-from ..ir import Node, QParams
+from ..ir import Graph, Node, QParams
 from ..loops import Bin, Call, Const, Fn, For, Load, Ref, Stmt, Store, Var, add, cast, mul
 from .base import Lowering, Op
 from .conv import requant_expr
+from .spatial import At, Reads, RowShape
 
 
 def reference_lut(node, inputs, in_types, out_types):
@@ -18,16 +19,40 @@ def reference_lut(node, inputs, in_types, out_types):
 
 
 def lower_lut(ctx: Lowering, node: Node) -> list[Stmt]:
-    """Table of 256 in the order of the unsigned index: entry (uint8_t)x, so 0..127 come first."""
-    n = ctx.type(node.inputs[0]).size
-    table = np.roll(ctx.value(node.inputs[1]), 128)
-    x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])
     ctx.inplace(node.outputs[0], node.inputs[0])
+    n = ctx.type(node.inputs[0]).size
+    return _emit_lut(ctx, node, n)(Const(0), (At(ctx.buffer(node.inputs[0])),), At(ctx.buffer(node.outputs[0])))
+
+
+def _emit_lut(ctx: Lowering, node: Node, n: int):
+    """Table of 256 in the order of the unsigned index: entry (uint8_t)x, so 0..127 come first."""
+    table = np.roll(ctx.value(node.inputs[1]), 128)
+    rom = ctx.rom(table, "table")
 
     def meaning(args, read, write):
         write(args[2], table[np.asarray(read(args[0]))[:n].view(np.uint8)])
 
-    return [Call("lut_s8", {"n": n}, (Ref(x), Ref(ctx.rom(table, "table")), Ref(y)), (y,), meaning)]
+    def emit(oy, sources, target):
+        return [Call("lut_s8", {"n": n}, (sources[0].ref(oy, n), Ref(rom), target.ref(oy, n)), (target.buffer,), meaning)]
+
+    return emit
+
+
+def lut_rows(graph: Graph, node: Node) -> RowShape | None:
+    return _same_rows(graph, node, node.inputs[:1])
+
+
+def _same_rows(graph: Graph, node: Node, operands) -> RowShape | None:
+    """Row by row where all operands have the output's shape [1][H][W][C]."""
+    out = graph.type(node.outputs[0])
+    if len(out.shape) != 4 or out.shape[0] != 1 or any(graph.const(i) is not None or graph.type(i).shape != out.shape for i in operands):
+        return None
+    row = out.shape[2] * out.shape[3]
+    return RowShape(tuple(Reads(i, 1, 1, 1, 0, out.shape[1], row) for i in operands), out.shape[1], row, inplace=True)
+
+
+def lut_row_emit(ctx: Lowering, node: Node):
+    return _emit_lut(ctx, node, lut_rows(ctx.graph, node).row)
 
 
 def add_parts(op: str, qa: QParams, qb: QParams, qy: QParams) -> tuple[int, int, int, int]:
@@ -57,37 +82,14 @@ def reference_mul(node, inputs, in_types, out_types):
 def lower_binary(ctx: Lowering, node: Node) -> list[Stmt]:
     """Equal shapes: a kernel. Broadcasting: the same formula as a loop nest."""
     a_t, b_t, y_t = (ctx.type(t) for t in (*node.inputs, node.outputs[0]))
-    lo, hi = bounds(y_t.q, node.attrs.get("clip"))
     a, b, y = (ctx.buffer(t) for t in (*node.inputs, node.outputs[0]))
     n = y_t.size
     for i, t in zip(node.inputs, (a_t, b_t), strict=True):
         if t.size == n and ctx.value(i) is None:
             ctx.inplace(node.outputs[0], i)
-    if node.op == "Mul":
-        za, zb = int(a_t.q.zero_point), int(b_t.q.zero_point)
-        mul_ = multiplier(np.float64(a_t.q.scale) * np.float64(b_t.q.scale) / np.float64(y_t.q.scale))
-        zy = int(y_t.q.zero_point)
-
-        def formula(p, q):
-            acc = Bin("*", Bin("-", cast(p, "int32"), Const(za)), Bin("-", cast(q, "int32"), Const(zb)))
-            return requant_expr(acc, Const(int(mul_.m[0])), mul_, zy, lo, hi)
-
-        kernel, params = "mul_s8", {"n": n, "za": za, "zb": zb, "m": int(mul_.m[0]), "c": mul_.offset(zy), "f": mul_.f, "lo": lo, "hi": hi}
-        usable, ref = mul_.pre == 0, reference_mul
-    else:
-        ma, mb, c, f = add_parts(node.op, a_t.q, b_t.q, y_t.q)
-
-        def formula(p, q):
-            total = Bin("+", Bin("+", Bin("*", cast(p, "int32"), Const(ma)), Const(c)), Bin("*", cast(q, "int32"), Const(mb)))
-            acc = Bin(">>", total, Const(f))
-            return Fn("cast", (Bin("min", Bin("max", acc, Const(lo)), Const(hi)),), "int8")
-
-        kernel, params = "add_s8", {"n": n, "ma": ma, "mb": mb, "c": c, "f": f, "lo": lo, "hi": hi}
-        usable, ref = True, reference_add
-    if a_t.size == b_t.size == n and usable:
-        def meaning(args, read, write):
-            write(args[2], ref(node, [np.asarray(read(args[k]))[:n] for k in (0, 1)], [a_t, b_t], [y_t])[0])
-        return [Call(kernel, params, (Ref(a), Ref(b), Ref(y)), (y,), meaning)]
+    formula, has_kernel = _formula(ctx, node)
+    if a_t.size == b_t.size == n and has_kernel:
+        return _emit_binary(ctx, node, n)(Const(0), (At(a), At(b)), At(y))
     shape = y_t.shape
     names = [Var(f"i{d}") for d in range(len(shape))]
     body: tuple[Stmt, ...] = (Store(y, flat(shape, shape, names), formula(Load(a, flat(a_t.shape, shape, names), "int8"),
@@ -95,6 +97,61 @@ def lower_binary(ctx: Lowering, node: Node) -> list[Stmt]:
     for name, size in zip(reversed(names), reversed(shape), strict=True):
         body = (For(name.name, Const(0), Const(size), body),)
     return list(body)
+
+
+def _formula(ctx: Lowering, node: Node):
+    """The loop-IR expression of one element, and whether a kernel computes it."""
+    a_t, b_t, y_t = (ctx.type(t) for t in (*node.inputs, node.outputs[0]))
+    lo, hi = bounds(y_t.q, node.attrs.get("clip"))
+    if node.op == "Mul":
+        mul_ = _mul_parts(a_t.q, b_t.q, y_t.q)
+
+        def product(p, q):
+            acc = Bin("*", Bin("-", cast(p, "int32"), Const(int(a_t.q.zero_point))), Bin("-", cast(q, "int32"), Const(int(b_t.q.zero_point))))
+            return requant_expr(acc, Const(int(mul_.m[0])), mul_, int(y_t.q.zero_point), lo, hi)
+
+        return product, mul_.pre == 0
+    ma, mb, c, f = add_parts(node.op, a_t.q, b_t.q, y_t.q)
+
+    def total(p, q):
+        acc = Bin("+", Bin("+", Bin("*", cast(p, "int32"), Const(ma)), Const(c)), Bin("*", cast(q, "int32"), Const(mb)))
+        return Fn("cast", (Bin("min", Bin("max", Bin(">>", acc, Const(f)), Const(lo)), Const(hi)),), "int8")
+
+    return total, True
+
+
+def _mul_parts(qa: QParams, qb: QParams, qy: QParams):
+    return multiplier(np.float64(qa.scale) * np.float64(qb.scale) / np.float64(qy.scale))
+
+
+def _emit_binary(ctx: Lowering, node: Node, n: int):
+    a_t, b_t, y_t = (ctx.type(t) for t in (*node.inputs, node.outputs[0]))
+    lo, hi = bounds(y_t.q, node.attrs.get("clip"))
+    if node.op == "Mul":
+        mul_, zy = _mul_parts(a_t.q, b_t.q, y_t.q), int(y_t.q.zero_point)
+        kernel, ref = "mul_s8", reference_mul
+        params = {"n": n, "za": int(a_t.q.zero_point), "zb": int(b_t.q.zero_point), "m": int(mul_.m[0]), "c": mul_.offset(zy), "f": mul_.f}
+    else:
+        ma, mb, c, f = add_parts(node.op, a_t.q, b_t.q, y_t.q)
+        kernel, ref, params = "add_s8", reference_add, {"n": n, "ma": ma, "mb": mb, "c": c, "f": f}
+    params |= {"lo": lo, "hi": hi}
+
+    def meaning(args, read, write):
+        write(args[2], ref(node, [np.asarray(read(args[k]))[:n] for k in (0, 1)], [a_t, b_t], [y_t])[0])
+
+    def emit(oy, sources, target):
+        return [Call(kernel, params, (sources[0].ref(oy, n), sources[1].ref(oy, n), target.ref(oy, n)), (target.buffer,), meaning)]
+
+    return emit
+
+
+def binary_row_emit(ctx: Lowering, node: Node):
+    return _emit_binary(ctx, node, binary_rows(ctx.graph, node).row)
+
+
+def binary_rows(graph: Graph, node: Node) -> RowShape | None:
+    qs = [graph.type(t).q for t in (*node.inputs, node.outputs[0])]
+    return None if node.op == "Mul" and _mul_parts(*qs).pre else _same_rows(graph, node, node.inputs)
 
 
 def flat(shape, out_shape, names):
@@ -107,18 +164,27 @@ def flat(shape, out_shape, names):
     return at
 
 
-def by_type(op: Op, lower, reference) -> Op:
-    """The float record with integer forms for quantised operands."""
-    def choose_lower(ctx, node):
-        return (lower if ctx.type(node.outputs[0]).q is not None else op.lower)(ctx, node)
+def by_type(op: Op) -> Op:
+    """The float record of Add, Sub or Mul with integer forms for quantised operands."""
+    def lower(ctx, node):
+        return (op.lower if ctx.type(node.outputs[0]).q is None else lower_binary)(ctx, node)
 
-    def choose_reference(node, inputs, in_types, out_types):
-        return (reference if out_types[0].q is not None else op.reference)(node, inputs, in_types, out_types)
+    def reference(node, inputs, in_types, out_types):
+        integer = reference_mul if op.name == "Mul" else reference_add
+        return (op.reference if out_types[0].q is None else integer)(node, inputs, in_types, out_types)
 
-    return replace(op, lower=choose_lower, reference=choose_reference, quant="integer", dtypes=(*op.dtypes, "int8"))
+    def row_shape(graph, node):
+        return (op.rows[0] if graph.type(node.outputs[0]).q is None else binary_rows)(graph, node)
+
+    def row_emit(ctx, node):
+        return (op.rows[1] if ctx.type(node.outputs[0]).q is None else binary_row_emit)(ctx, node)
+
+    return replace(op, lower=lower, reference=reference, rows=(row_shape, row_emit), quant="integer", dtypes=(*op.dtypes, "int8"))
 
 
-INTEGER = {"Add": (lower_binary, reference_add), "Sub": (lower_binary, reference_add), "Mul": (lower_binary, reference_mul)}
+INTEGER = ("Add", "Sub", "Mul")
+
+
 def reference_offset(node, inputs, in_types, out_types):
     return [(inputs[0].astype(np.int32) + (-128 if node.attrs["to"] == "int8" else 128)).astype(node.attrs["to"])]
 
@@ -132,6 +198,6 @@ def lower_offset(ctx: Lowering, node: Node) -> list[Stmt]:
 
 
 OPS = (
-    Op("edgec.Lut", lower_lut, {"function": ""}, None, reference_lut, "", ("int8",)),
+    Op("edgec.Lut", lower_lut, {"function": ""}, None, reference_lut, "", ("int8",), (lut_rows, lut_row_emit)),
     Op("edgec.Offset", lower_offset, {"to": "int8"}, None, reference_offset, "", ("int8", "uint8")),
 )

@@ -196,7 +196,8 @@ def _scan_lower(ctx, node):
 
         return [Let("acc", t.dtype, lift(p.start, t.dtype).expr), *loops([n], step, "k")]
 
-    ctx.inplace(node.outputs[0], node.inputs[0])
+    if ctx.value(node.inputs[0]) is None:
+        ctx.inplace(node.outputs[0], node.inputs[0])
     return loops([prod(t.shape[:axis]), inner], body)
 
 

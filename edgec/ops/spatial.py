@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import UnsupportedError
 from ..ir import Node
-from ..loops import Const, For, Rows, Stmt, Var, add, mul
+from ..loops import Bin, Const, For, Ref, Rows, Stmt, Var, add, mul
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,73 @@ def patches(x: np.ndarray, w: Window, fill) -> np.ndarray:
     return padded[iy[:, None, :, None], ix[None, :, None, :]]
 
 
-def rows_of(buffer: str, w: Window, channels: int, oy, pad: str, image: int = 0) -> Rows:
-    """The input rows of output row `oy` (an index expression) of image `image`."""
-    first = add(mul(oy, w.strides[0]), -w.pads[0])
-    h, width = w.in_size
-    return Rows(buffer, first, w.kernel[0], w.dilations[0], h, width * channels, pad, base=image * h * width * channels)
-
-
 def each_row(out_h: int, body) -> list[Stmt]:
     """body(oy expression) for each output row; no loop around a single row."""
     if out_h == 1:
         return list(body(Const(0)))
     return [For("oy", Const(0), Const(out_h), tuple(body(Var("oy"))))]
+
+
+# --- rows: how one output row is made from input rows, whatever holds them ---------------------
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Which rows of an input tensor output row t needs: t*stride - pad + {0 .. kernel-1} * dilation, inside 0 .. height-1.
+
+    row: elements of one row."""
+
+    tensor: str
+    kernel: int
+    stride: int
+    dilation: int
+    pad: int
+    height: int
+    row: int
+
+    def window(self, t: int) -> tuple[int, int]:
+        """The first and the last row that exist among those of output row t."""
+        first = t * self.stride - self.pad
+        return max(first, 0), min(first + self.dilation * (self.kernel - 1), self.height - 1)
+
+    @property
+    def one_to_one(self) -> bool:
+        return (self.kernel, self.stride, self.pad) == (1, 1, 0)
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """An operator as a producer of rows. reads: its run-time inputs. height, row: rows of the output and elements of one.
+
+    inplace: the row may be written over that of any one-to-one input. reduces: it eats its input row by row (`height` of
+    them) and its output, `row` elements, is there after the last."""
+
+    reads: tuple[Reads, ...]
+    height: int
+    row: int
+    inplace: bool = False
+    reduces: bool = False
+
+
+@dataclass(frozen=True)
+class At:
+    """Where the rows of a tensor lie: whole in a buffer (ring 0) from element `base`, or in a ring of that many rows."""
+
+    buffer: str
+    ring: int = 0
+    base: int = 0
+
+    def ref(self, row, elements: int) -> Ref:
+        """The address of a row."""
+        if self.ring == 1:
+            return Ref(self.buffer, Const(0))
+        return Ref(self.buffer, add(mul(Bin("%", row, Const(self.ring)) if self.ring else row, elements), self.base))
+
+
+def whole(ctx, shape: RowShape, emit, images: int, output: str) -> list[Stmt]:
+    """The loop over all rows of all images, tensors being whole buffers."""
+    def at(tensor: str, size: int, image: int) -> At:
+        return At(ctx.buffer(tensor), 0, image * size)
+
+    return [s for image in range(images) for s in each_row(shape.height, lambda oy, image=image: emit(
+        oy, tuple(at(r.tensor, r.height * r.row, image) for r in shape.reads), at(output, shape.height * shape.row, image)))]

@@ -6,7 +6,7 @@ from .base import Op
 
 FAMILIES = (conv, gemm, pool, softmax, elementwise, movement, reduce, quantised)
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
-OPS |= {name: quantised.by_type(OPS[name], *forms) for name, forms in quantised.INTEGER.items()}
+OPS |= {name: quantised.by_type(OPS[name]) for name in quantised.INTEGER}
 
 # Operators that passes/normalise.py rewrites into others; they have no lowering of their own.
 REWRITTEN = frozenset({"GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"})

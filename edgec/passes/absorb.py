@@ -89,7 +89,7 @@ def _params(r: Rewriter, node: Node) -> QParams | None:
 
 def _movable(r: Rewriter, node: Node) -> bool:
     kind = node.op in MOVES or node.op == "Pad" and node.attrs.get("mode", "constant") == "constant"
-    return kind and r.type(node.inputs[0]).dtype == "float32" and len([o for o in node.outputs if o]) == 1
+    return kind and r.type(node.inputs[0]).dtype == "float32"
 
 
 def sink_dequantize(graph: Graph) -> Graph:
@@ -100,9 +100,9 @@ def sink_dequantize(graph: Graph) -> Graph:
         if q is None or q.axis is not None:
             return None
         inner = r.type(dq.inputs[0])
-        moved = r.tensor(node.outputs[0] + "/int", TensorType(inner.dtype, r.type(node.outputs[0]).shape, q))
-        return [node.with_(inputs=(dq.inputs[0], *_pad_value(r, node, q, inner.dtype)), outputs=(moved,)),
-                dq.with_(inputs=(moved, *dq.inputs[1:]), outputs=node.outputs)]
+        moved = tuple(o and r.tensor(o + "/int", TensorType(inner.dtype, r.type(o).shape, q)) for o in node.outputs)
+        return [node.with_(inputs=(dq.inputs[0], *_pad_value(r, node, q, inner.dtype)), outputs=moved),
+                *(dq.with_(inputs=(m, *dq.inputs[1:]), outputs=(o,)) for m, o in zip(moved, node.outputs, strict=True) if o)]
     return rewrite_nodes(graph, rule)
 
 
@@ -113,7 +113,7 @@ def raise_quantize(graph: Graph) -> Graph:
     def rule(r: Sweep, node: Node):
         nonlocal moved_any
         move = r.made.get(node.inputs[0]) if node.op == "QuantizeLinear" else None
-        if move is None or not _movable(r, move) or r.uses[node.inputs[0]] != 1 or r.uses[move.inputs[0]] != 1:
+        if move is None or not _movable(r, move) or len(move.outputs) > 1 or r.uses[node.inputs[0]] != 1 or r.uses[move.inputs[0]] != 1:
             return None
         q = _params(r, node)
         if q is None or q.axis is not None or move.inputs[0] not in r.made:

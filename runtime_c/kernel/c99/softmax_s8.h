@@ -37,10 +37,10 @@ EC_KERNEL void ec_softmax_s8(const ec_softmax_s8_t *p, const int8_t *x, const ui
         max = x[i] > max ? x[i] : max;
     }
     for (int32_t i = 0; i < p->n; i++) {
-        sum += table[max - x[i]];
+        sum += table[(uint8_t)(max - x[i])];
     }
     for (int32_t i = 0; i < p->n; i++) {
-        const int32_t q = ec_softmax_s8_ratio(table[max - x[i]], sum);
+        const int32_t q = ec_softmax_s8_ratio(table[(uint8_t)(max - x[i])], sum);
         out[i] = ec_sat8(ec_requant(q, p->m, p->c, p->f), p->lo, p->hi);
     }
 }

@@ -13,6 +13,7 @@
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter" /* assembler reads them where the calling convention puts them */
+#pragma GCC diagnostic ignored "-Woverlength-strings"
 
 /* [sp] of both functions: 0 x of the channel, 4 end of its blocks, 8 w, 12 out of the channel, 16 out, 20 bias,
  * 24 multiplier, 28 first block, 32 last block, 36 byte offset of the channels, 40 x, 44 x of channel 4, 48 rows,

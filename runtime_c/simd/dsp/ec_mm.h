@@ -16,6 +16,7 @@
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-parameter" /* assembler reads them where the calling convention puts them */
+#pragma GCC diagnostic ignored "-Woverlength-strings"
 
 /* Widens runs of `run` int8 taps at rows[0] + offset, rows[1] + offset ... (n_rows of them, at any address) to pairs of
  * int16: (k, k+2) and (k+1, k+3) of every four taps; of one to three left over (k, -), (k, k+1), or (k, k+2) (k+1, -).
@@ -50,6 +51,16 @@ EC_ASM_FUNCTION void ec_widen(int8_t *to, const int8_t *const *rows, int32_t off
         "pop {r4-r9,pc}\n");
 }
 
+/* to[0..n) = from[0..n) for `to` below `from`, overlapping or not; n a multiple of 16, both word aligned. */
+EC_ASM_FUNCTION void ec_move(int8_t *to, const int8_t *from, int32_t n)
+{
+    __asm__ volatile(
+        "cbz r2,2f\n push {r4-r6}\n"
+        "1:\n ldm r1!,{r3-r6}\n stm r0!,{r3-r6}\n subs r2,#16\n bgt 1b\n"
+        "pop {r4-r6}\n"
+        "2:\n bx lr\n");
+}
+
 /* One tap pair of two pixels: r2, r3 activations; r4, r5 weights; sums S0 T01 S2 T23 in r10 r11 r12 lr (first pixel)
  * and r6 r7 r8 r9 (second). 15 cycles for 16 products with its loads. */
 #define EC_MM2_MAC                                                                                                     \
@@ -61,22 +72,22 @@ EC_ASM_FUNCTION void ec_widen(int8_t *to, const int8_t *const *rows, int32_t off
 /* x: `pairs` times 2 words, taps (k, k+2) then (k+1, k+3) of the first and of the second pixel; w: stream; out: first
  * output of the first pixel, `next` bytes before that of the second; out_end: end of the outputs of the first pixel;
  * pairs >= 2: pairs of taps; c, f: requantisation, f in {1, 8, 15}. Writes both pixels' outputs, and so on for `count`
- * pairs of pixels one after the other in x, their outputs `step` bytes apart. */
+ * pairs of pixels, x_step bytes apart in x and out_step in out. */
 EC_ASM_FUNCTION void ec_mm2(const uint32_t *x, const uint32_t *w, int8_t *out, int32_t next, const int8_t *out_end,
-                            int32_t pairs, int32_t c, int32_t f, int32_t count, int32_t step)
+                            int32_t pairs, int32_t c, int32_t f, int32_t count, int32_t out_step, int32_t x_step)
 {
     __asm__ volatile(
         "push {r4-r11,lr}\n"
         "ldr r6,[sp,#36]\n ldr r7,[sp,#40]\n ldr r9,[sp,#48]\n ldr r10,[sp,#52]\n" /* out_end, pairs, f, count */
-        "subs r1,#4\n mov lr,r2\n lsl r12,r7,#3\n subs r7,#1\n" /* the first pair is not in the loop */
+        "subs r1,#4\n mov lr,r2\n subs r7,#1\n" /* the first pair is not in the loop */
         "add r8,r0,r7,lsl #3\n"                   /* the last pair of x */
         "rsbs r4,r7,#0\n and r4,#15\n"           /* steps that the first round leaves out */
         "movs r7,#48\n adr r5,2f\n mla r5,r4,r7,r5\n adds r5,#1\n lsls r4,#3\n" /* entry: 48 bytes of code a step */
         "cmp r9,#1\n it ne\n subne r8,#4\n"     /* the end test then leaves 'higher' for f != 1 */
         "mov r7,r8\n mov r8,r1\n"
-        "push {r0,r2-r8,r10,r12,lr}\n"
-        /* [sp]: 0 x, 4 out, 8 next, 12 skip, 16 entry, 20 out_end, 24 last, 28 w, 32 count, 36 bytes of x, 40 out of the
-         * pair, 44-79 saved, 88 c, 92 f, 100 step */
+        "push {r0,r2-r8,r10,lr}\n"
+        /* [sp]: 0 x, 4 out, 8 next, 12 skip, 16 entry, 20 out_end, 24 last, 28 w, 32 count, 36 out of the pair,
+         * 40-75 saved, 84 c, 88 f, 96 out_step, 100 x_step */
         "1:\n"
         "ldr r6,[r1,#4]\n ldr r7,[r1,#8]\n ldr r8,[r1,#12]\n ldr r9,[r1,#16]\n ldr r10,[sp,#12]\n"
         "ldr r2,[r0]\n ldr r3,[r0,#4]\n ldr r4,[r1,#20]!\n ldr r5,[r1,#4]\n"
@@ -85,14 +96,14 @@ EC_ASM_FUNCTION void ec_mm2(const uint32_t *x, const uint32_t *w, int8_t *out, i
         "sxtb16 r5,r5\n smlad r10,r4,r2,r6\n smlad r6,r4,r3,r6\n smlad r12,r5,r2,r8\n smlad r8,r5,r3,r8\n"
         "ldr pc,[sp,#16]\n"
         ".balign 4\n"
-        "2:\n" /* clang-format off */
+        "2:\n"
         EC_MM2_STEP(8) EC_MM2_STEP(16) EC_MM2_STEP(24) EC_MM2_STEP(32) EC_MM2_STEP(40) EC_MM2_STEP(48)
         EC_MM2_STEP(56) EC_MM2_STEP(64) EC_MM2_STEP(72) EC_MM2_STEP(80) EC_MM2_STEP(88) EC_MM2_STEP(96)
         EC_MM2_STEP(104) EC_MM2_STEP(112) EC_MM2_STEP(120)
         "ldr r2,[r0,#128]!\n ldr r3,[r0,#4]\n ldr r4,[r1,#128]!\n ldr r5,[r1,#4]\n" EC_MM2_MAC
         "ldr r2,[sp,#24]\n cmp r0,r2\n blo 2b\n"
         /* requantise; nothing here changes the flags */
-        "ldr r2,[r1,#8]!\n ldr r3,[r1,#4]\n ldr r4,[r1,#8]\n ldr r5,[r1,#12]!\n ldr r0,[sp,#88]\n"
+        "ldr r2,[r1,#8]!\n ldr r3,[r1,#4]\n ldr r4,[r1,#8]\n ldr r5,[r1,#12]!\n ldr r0,[sp,#84]\n"
         "sub r7,r7,r6\n sub r11,r11,r10\n sub r9,r9,r8\n sub lr,lr,r12\n"
         "smmla r6,r6,r2,r0\n smmla r10,r10,r2,r0\n smmla r8,r8,r4,r0\n smmla r12,r12,r4,r0\n mov.w r0,r0,lsl #8\n"
         "smmla r7,r7,r3,r0\n smmla r11,r11,r3,r0\n smmla r9,r9,r5,r0\n smmla lr,lr,r5,r0\n"
@@ -104,20 +115,20 @@ EC_ASM_FUNCTION void ec_mm2(const uint32_t *x, const uint32_t *w, int8_t *out, i
         "strb r6,[r3,r2]\n strb r10,[r3],#1\n strb r7,[r3,r2]\n strb r11,[r3],#1\n"
         "strb r8,[r3,r2]\n strb r12,[r3],#1\n strb r9,[r3,r2]\n strb lr,[r3],#1\n"
         "str r3,[sp,#4]\n cmp r3,r4\n bne 1b\n"
-        "ldr r5,[sp,#32]\n ldr r6,[sp,#100]\n ldr r7,[sp,#40]\n ldr r8,[sp,#24]\n ldr r9,[sp,#36]\n ldr r1,[sp,#28]\n"
+        "ldr r5,[sp,#32]\n ldr r6,[sp,#96]\n ldr r7,[sp,#36]\n ldr r8,[sp,#24]\n ldr r9,[sp,#100]\n ldr r1,[sp,#28]\n"
         "subs r5,#1\n beq 6f\n"
-        "adds r4,r6\n adds r7,r6\n add r0,r9\n add r8,r9\n str r5,[sp,#32]\n str r4,[sp,#20]\n str r7,[sp,#40]\n"
+        "adds r4,r6\n adds r7,r6\n add r0,r9\n add r8,r9\n str r5,[sp,#32]\n str r4,[sp,#20]\n str r7,[sp,#36]\n"
         "str r7,[sp,#4]\n str r0,[sp,#0]\n str r8,[sp,#24]\n b 1b\n"
-        "6:\n add sp,#44\n pop {r4-r11,pc}\n"
+        "6:\n add sp,#40\n pop {r4-r11,pc}\n"
         "4:\n"
-        "ldr r5,[sp,#92]\n cmp r5,#8\n bne 5f\n"
+        "ldr r5,[sp,#88]\n cmp r5,#8\n bne 5f\n"
         "ssat r10,#8,r10,asr #8\n ssat r11,#8,r11,asr #16\n ssat r12,#8,r12,asr #8\n ssat lr,#8,lr,asr #16\n"
         "ssat r6,#8,r6,asr #8\n ssat r7,#8,r7,asr #16\n ssat r8,#8,r8,asr #8\n ssat r9,#8,r9,asr #16\n"
         "b 3b\n"
         "5:\n"
         "ssat r10,#8,r10,asr #15\n ssat r11,#8,r11,asr #23\n ssat r12,#8,r12,asr #15\n ssat lr,#8,lr,asr #23\n"
         "ssat r6,#8,r6,asr #15\n ssat r7,#8,r7,asr #23\n ssat r8,#8,r8,asr #15\n ssat r9,#8,r9,asr #23\n"
-        "b 3b\n"); /* clang-format on */
+        "b 3b\n");
 }
 
 /* Four taps of one pixel: r2 activations; r4-r7 weights; sums S0 T01 S2 T23 in r8 r9 r10 r11. 20 cycles for 16
@@ -149,7 +160,7 @@ EC_ASM_FUNCTION void ec_mm1(const int8_t *x, const uint32_t *w, int8_t *out, con
         "subs r1,r1,r2\n"
         "ldr pc,[sp,#12]\n"
         ".balign 4\n"
-        "2:\n" /* clang-format off */
+        "2:\n"
         EC_MM1_STEP(4, 16) EC_MM1_STEP(8, 32) EC_MM1_STEP(12, 48) EC_MM1_STEP(16, 64) EC_MM1_STEP(20, 80)
         EC_MM1_STEP(24, 96) EC_MM1_STEP(28, 112)
         "ldr r2,[r0,#32]!\n ldr r4,[r1,#128]!\n ldr r5,[r1,#4]\n ldr r6,[r1,#8]\n ldr r7,[r1,#12]\n" EC_MM1_MAC
@@ -170,7 +181,7 @@ EC_ASM_FUNCTION void ec_mm1(const int8_t *x, const uint32_t *w, int8_t *out, con
         "b 3b\n"
         "5:\n"
         "ssat r8,#8,r8,asr #15\n ssat r9,#8,r9,asr #23\n ssat r10,#8,r10,asr #15\n ssat r11,#8,r11,asr #23\n"
-        "b 3b\n"); /* clang-format on */
+        "b 3b\n");
 }
 
 #pragma GCC diagnostic pop

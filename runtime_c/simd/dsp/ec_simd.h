@@ -32,15 +32,17 @@ EC_KERNEL uint32_t ec_sxtb16_ror8(uint32_t a)
 /* acc + bytes 0 and 2 of a, lane by lane. */
 EC_KERNEL uint32_t ec_sxtab16(uint32_t acc, uint32_t a)
 {
-    __asm__("sxtab16 %0, %0, %1" : "+r"(acc) : "r"(a));
-    return acc;
+    uint32_t r;
+    __asm__("sxtab16 %0, %1, %2" : "=r"(r) : "r"(acc), "r"(a));
+    return r;
 }
 
 /* acc + bytes 1 and 3 of a, lane by lane. */
 EC_KERNEL uint32_t ec_sxtab16_ror8(uint32_t acc, uint32_t a)
 {
-    __asm__("sxtab16 %0, %0, %1, ror #8" : "+r"(acc) : "r"(a));
-    return acc;
+    uint32_t r;
+    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(r) : "r"(acc), "r"(a));
+    return r;
 }
 
 /* Lanes 0 of a and b. */
@@ -62,30 +64,8 @@ EC_KERNEL uint32_t ec_pkhtb(uint32_t a, uint32_t b)
 /* acc + a0 * b0 + a1 * b1, modulo 2^32. */
 EC_KERNEL int32_t ec_smlad(uint32_t a, uint32_t b, int32_t acc)
 {
-    __asm__("smlad %0, %1, %2, %0" : "+r"(acc) : "r"(a), "r"(b));
-    return acc;
-}
-
-/* acc + a0 * b0, modulo 2^32. */
-EC_KERNEL int32_t ec_smlabb(uint32_t a, uint32_t b, int32_t acc)
-{
-    __asm__("smlabb %0, %1, %2, %0" : "+r"(acc) : "r"(a), "r"(b));
-    return acc;
-}
-
-/* floor(a * b0 / 2^16) + acc, modulo 2^32. */
-EC_KERNEL int32_t ec_smlawb(int32_t a, uint32_t b, int32_t acc)
-{
     int32_t r;
-    __asm__("smlawb %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(acc));
-    return r;
-}
-
-/* floor(a * b1 / 2^16) + acc, modulo 2^32. */
-EC_KERNEL int32_t ec_smlawt(int32_t a, uint32_t b, int32_t acc)
-{
-    int32_t r;
-    __asm__("smlawt %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(acc));
+    __asm__("smlad %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(acc));
     return r;
 }
 

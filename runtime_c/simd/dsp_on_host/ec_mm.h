@@ -20,6 +20,13 @@ static inline void ec_widen(int8_t *to, const int8_t *const *rows, int32_t offse
     }
 }
 
+static inline void ec_move(int8_t *to, const int8_t *from, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        to[i] = from[i];
+    }
+}
+
 /* Requantises the sums S0 T01 S2 T23 of four channels. */
 static inline void ec_mm_out(int8_t *out, const int32_t *sum, const uint32_t *mult, int32_t c, int32_t f)
 {
@@ -47,12 +54,12 @@ static inline void ec_mm_bias(int32_t *sum, const uint32_t *w)
 }
 
 static inline void ec_mm2(const uint32_t *x, const uint32_t *w, int8_t *out, int32_t next, const int8_t *out_end,
-                          int32_t pairs, int32_t c, int32_t f, int32_t count, int32_t step)
+                          int32_t pairs, int32_t c, int32_t f, int32_t count, int32_t out_step, int32_t x_step)
 {
     const int32_t width = (int32_t)(out_end - out);
     for (int32_t i = 0; i < count; i++) {
-        const uint32_t *v = w, *taps = x + 2 * pairs * i;
-        int8_t *to = out + i * step;
+        const uint32_t *v = w, *taps = x + x_step / 4 * i;
+        int8_t *to = out + i * out_step;
         for (int32_t oc = 0; oc < width; oc += 4, v += 4) {
             int32_t a[4], b[4];
             ec_mm_bias(a, v);

@@ -66,16 +66,6 @@ EC_KERNEL int32_t ec_smlad(uint32_t a, uint32_t b, int32_t acc)
     return ec_wrap_add(ec_smlabb(a, b, acc), ec_lane(a, 1u) * ec_lane(b, 1u));
 }
 
-EC_KERNEL int32_t ec_smlawb(int32_t a, uint32_t b, int32_t acc)
-{
-    return ec_wrap_add(acc, (int32_t)(((int64_t)a * ec_lane(b, 0u)) >> 16));
-}
-
-EC_KERNEL int32_t ec_smlawt(int32_t a, uint32_t b, int32_t acc)
-{
-    return ec_wrap_add(acc, (int32_t)(((int64_t)a * ec_lane(b, 1u)) >> 16));
-}
-
 EC_KERNEL int32_t ec_smmla(int32_t a, int32_t m, int32_t c)
 {
     return ec_wrap_add(ec_mulh(a, m), c);

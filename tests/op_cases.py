@@ -1,7 +1,8 @@
 """Test cases of the generic operators: small random ONNX nodes with inputs, for every check that compares two meanings.
 
 `cases("Add", seed)` gives (node, inputs) pairs. Inputs whose name starts with `CONSTANT` are the node's constants
-(shapes, axes, weights); the others arrive at run time. `model` makes a model of a pair, `expected` ONNX's own result.
+(shapes, axes, weights); the others arrive at run time. `model` makes a model of a pair, `merged` one of many pairs,
+`expected` gives ONNX's own result.
 """
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ..ir import Graph, Node, Tensor, TensorType
+from edgec.ir import Graph, Node, Tensor, TensorType
 
 Array = np.ndarray
 Rng = np.random.Generator
@@ -69,7 +70,23 @@ def _named(op: str, c: Case) -> tuple[onnx.NodeProto, dict[str, Array]]:
 def model(node: onnx.NodeProto, inputs: dict[str, Array]) -> onnx.ModelProto:
     """A model of this one node."""
     results = expected(node, inputs)
-    return _model(node, inputs, [_info(o, y) for o, y in zip(node.output, results, strict=True)])
+    return _model([node], inputs, [_info(o, y) for o, y in zip(node.output, results, strict=True)])
+
+
+def merged(pairs: Iterable[tuple[onnx.NodeProto, dict[str, Array]]]) -> tuple[onnx.ModelProto, dict[str, Array], list[Array]]:
+    """(one model of all pairs side by side, its run-time inputs by name, its outputs by ONNX's evaluator).
+
+    Tensor `x` of pair k is `x_k` there. The pairs need one opset: `Upsample` goes with none but itself."""
+    nodes, inputs, outputs = [], {}, {}
+    for k, (node, given) in enumerate(pairs):
+        renamed = onnx.NodeProto.FromString(node.SerializeToString())
+        renamed.name = f"{node.name}_{k}"
+        renamed.input[:] = [n and f"{n}_{k}" for n in node.input]
+        renamed.output[:] = [f"{n}_{k}" for n in node.output]
+        nodes.append(renamed)
+        inputs |= {f"{n}_{k}": x for n, x in given.items()}
+        outputs |= dict(zip(renamed.output, expected(node, given), strict=True))
+    return _model(nodes, inputs, [_info(n, y) for n, y in outputs.items()]), run_time(inputs), list(outputs.values())
 
 
 def graph(node: onnx.NodeProto, inputs: dict[str, Array]) -> Graph:
@@ -89,7 +106,7 @@ def _type(x: Array) -> TensorType:
 
 def expected(node: onnx.NodeProto, inputs: dict[str, Array]) -> list[Array]:
     """The outputs by ONNX's reference evaluator."""
-    evaluator = ReferenceEvaluator(_model(node, inputs, [onnx.ValueInfoProto(name=o) for o in node.output]))
+    evaluator = ReferenceEvaluator(_model([node], inputs, [onnx.ValueInfoProto(name=o) for o in node.output]))
     with np.errstate(all="ignore"):
         return [np.asarray(y) for y in evaluator.run(None, run_time(inputs))]
 
@@ -103,11 +120,11 @@ def _info(name: str, x: Array) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
 
 
-def _model(node, inputs, outputs) -> onnx.ModelProto:
+def _model(nodes, inputs, outputs) -> onnx.ModelProto:
     constants = [numpy_helper.from_array(np.asarray(v), k) for k, v in inputs.items() if k.startswith(CONSTANT)]
     given = [_info(k, v) for k, v in run_time(inputs).items()]
-    graph = helper.make_graph([node], node.op_type.lower(), given, outputs, constants)
-    opset = 9 if node.op_type == "Upsample" else onnx.defs.onnx_opset_version()
+    graph = helper.make_graph(nodes, nodes[0].op_type.lower(), given, outputs, constants)
+    opset = 9 if any(n.op_type == "Upsample" for n in nodes) else onnx.defs.onnx_opset_version()
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
 
 

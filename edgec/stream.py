@@ -1,0 +1,273 @@
+"""Streaming regions: layers that run interleaved, row by row, with rings of rows between them instead of tensors.
+
+A region is a run of nodes between two cuts of the graph (places where one tensor alone is alive). Its nodes form
+groups: a kernel and what follows it one row to one row (a depthwise layer and its pointwise layer, a convolution and the
+residual sum). A tick runs one group for one row. The schedule, the order of all ticks, is fixed at compile time: pulled
+from the last group, each row made when it is first needed, and every reader of a row served before its place in the
+ring is taken again. The same order is the proof: `prove` replays it and checks each row that is read.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .ir import Graph, Node
+from .ops import table
+from .ops.spatial import Reads, RowShape
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """nodes run in this order in one tick. reads: rows of tensors made outside the group. ticks: rows to make (or, for a
+    reduction, to eat). row_bytes: of an output row. reduces: the output is there after the last tick."""
+
+    nodes: tuple[Node, ...]
+    shapes: tuple[RowShape, ...]
+    reads: tuple[Reads, ...]
+    output: str
+    ticks: int
+    row_bytes: int
+    reduces: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """order: (group, tick) pairs. depth: rows in the ring of each tensor between groups. output: the one tensor that
+    leaves. node_ids: identities of the nodes, for lowering."""
+
+    groups: tuple[Group, ...]
+    order: tuple[tuple[int, int], ...]
+    depth: dict[str, int]
+    output: str
+    spans: dict[str, tuple[tuple[int, int, int, int], ...]]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(n for g in self.groups for n in g.nodes)
+
+
+class _Deepen(Exception):
+    """The ring of this tensor is too short for any order."""
+
+
+def shape_of(graph: Graph, node: Node) -> RowShape | None:
+    """How the node makes rows; None where it can only run on whole tensors."""
+    op = table.OPS[node.op]
+    spatial = node.op in ("Conv", "MaxPool", "AveragePool")
+    if op.rows is None or (spatial and not node.attrs.get("channels_last")) or any(node.outputs[1:]):
+        return None
+    return op.rows[0](graph, node)
+
+
+def regions(graph: Graph) -> tuple[Region, ...]:
+    """The regions that make the largest number of bytes alive at any time smallest; of equals, the fewest rows streamed.
+
+    Chooses cuts by dynamic programming over all stretches between cuts: O(cuts^2) candidate regions."""
+    cuts = _cuts(graph)
+    shapes = [shape_of(graph, n) for n in graph.nodes]
+    users = graph.consumers()
+    best: list[tuple[tuple[int, int], tuple[Region, ...]]] = [((0, 0), ())]
+    candidates: dict[tuple[int, int], tuple[Region, int] | None] = {}
+    for j in range(1, len(cuts)):
+        options = []
+        for i in range(j):
+            (peak, rows), chosen = best[i]
+            lo, hi = cuts[i], cuts[j]
+            if i == j - 1:
+                options.append(((max(peak, _whole_peak(graph, lo, hi)), rows), chosen))
+            if all(shapes[k] is not None for k in range(lo, hi)):
+                found = candidates.setdefault((lo, hi), _region(graph, lo, hi, shapes, users))
+                if found is not None:
+                    region, alive = found
+                    options.append(((max(peak, alive), rows + len(region.order)), (*chosen, region)))
+        best.append(min(options, key=lambda o: o[0]))
+    return best[-1][1]
+
+
+def _cuts(graph: Graph) -> list[int]:
+    """Positions in the node list (before node k) where at most one run-time tensor is alive, the two ends included."""
+    last = {i: k for k, n in enumerate(graph.nodes) for i in n.inputs}
+    born = {o: k for k, n in enumerate(graph.nodes) for o in n.outputs if o}
+    change = np.zeros(len(graph.nodes) + 2, int)
+    for t in {*born, *graph.inputs}:
+        end = len(graph.nodes) if t in graph.outputs else last.get(t, born.get(t, 0))
+        change[born.get(t, -1) + 1] += 1
+        change[end + 1] -= 1
+    alive = np.cumsum(change)
+    return [0, *(k for k in range(1, len(graph.nodes)) if alive[k] <= 1), len(graph.nodes)]
+
+
+def _whole_peak(graph: Graph, lo: int, hi: int) -> int:
+    """Bytes alive at the worst of the nodes lo..hi-1 when they run on whole tensors (views and in-place not counted)."""
+    inside = graph.nodes[lo:hi]
+    last = {i: k for k, n in enumerate(inside) for i in n.inputs if i and graph.const(i) is None}
+    alive, worst = {i for i in last if i not in {o for n in inside for o in n.outputs}}, 0
+    for k, n in enumerate(inside):
+        free = n.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")  # nearly always views
+        inputs = [i for i in n.inputs if i in alive]
+        inplace = table.OPS[n.op].rows is not None and n.op not in ("Conv", "MaxPool", "AveragePool")
+        inplace = inplace and any(last.get(i) == k for i in inputs)
+        alive |= {o for o in n.outputs if o}
+        size = sum(graph.type(t).nbytes for t in alive)
+        if free or inplace:
+            size -= max((graph.type(o).nbytes for o in n.outputs if o), default=0)
+        worst = max(worst, size)
+        alive -= {i for i in inputs if last[i] == k}
+    return worst
+
+
+def _region(graph: Graph, lo: int, hi: int, shapes: Sequence[RowShape | None], users) -> tuple[Region, int] | None:
+    """The nodes lo..hi-1 as one region, and the bytes alive at its worst tick; None where they cannot be one."""
+    nodes = graph.nodes[lo:hi]
+    groups = _groups(graph, nodes, shapes[lo:hi], users)
+    made = {g.output: k for k, g in enumerate(groups)}
+    output = nodes[-1].outputs[0]
+    outside = {r.tensor for g in groups for r in g.reads if r.tensor not in made}
+    if groups[-1].output != output or len(outside) != 1 or any(o in graph.outputs for o in made if o != output):
+        return None
+    if len(groups) == 1 and groups[0].ticks == 1:
+        return None
+    if any(g.reduces for g in groups[:-1]):
+        return None
+    source = outside.pop()
+    found = _schedule(groups, made)
+    if found is None:
+        return None
+    order, depth = found
+    spans = _spans(graph, groups, order, depth, source, output)
+    region = Region(tuple(groups), tuple(order), depth, output, spans)
+    prove(region)
+    return region, _peak(spans, len(order))
+
+
+def _groups(graph: Graph, nodes, shapes, users) -> list[Group]:
+    """Each node joins the group of the one whose only reader it is, row for row; the later of two such."""
+    inside = {o: k for k, n in enumerate(nodes) for o in n.outputs}
+    member: dict[int, list[int]] = {}
+    owner: dict[int, int] = {}
+    for k, shape in enumerate(shapes):
+        join = [inside[r.tensor] for r in shape.reads if r.tensor in inside and r.one_to_one and len(users[r.tensor]) == 1
+                and sum(r.tensor == s.tensor for s in shape.reads) == 1 and r.tensor not in graph.outputs]
+        join = [j for j in join if not shapes[j].reduces and member[owner[j]][-1] == j]
+        if join:
+            owner[k] = owner[max(join)]
+            member[owner[k]].append(k)
+        else:
+            owner[k] = k
+            member[k] = [k]
+    found = []
+    for ks in member.values():
+        own = {o for k in ks for o in nodes[k].outputs}
+        last = ks[-1]
+        out = graph.type(nodes[last].outputs[0])
+        found.append((last, Group(tuple(nodes[k] for k in ks), tuple(shapes[k] for k in ks),
+                                  tuple(r for k in ks for r in shapes[k].reads if r.tensor not in own), nodes[last].outputs[0],
+                                  shapes[last].height, shapes[last].row * np.dtype(out.dtype).itemsize, shapes[last].reduces)))
+    return [g for _, g in sorted(found, key=lambda f: f[0])]
+
+
+def _schedule(groups: list[Group], made: dict[str, int]) -> tuple[list[tuple[int, int]], dict[str, int]] | None:
+    """The order of ticks with the shortest rings: each starts at the height of its tallest reader and grows only where
+    no order exists."""
+    depth, height = {}, {}
+    for g in groups:
+        for r in g.reads:
+            if r.tensor in made:
+                height[r.tensor] = r.height
+                depth[r.tensor] = min(max(depth.get(r.tensor, 1), r.dilation * (r.kernel - 1) + 1), r.height)
+    while True:
+        try:
+            return _pulled(groups, made, depth), depth
+        except _Deepen as e:
+            tensor = e.args[0]
+            if depth[tensor] >= height[tensor]:
+                return None
+            depth[tensor] += 1
+
+
+def _pulled(groups: list[Group], made: dict[str, int], depth: dict[str, int]) -> list[tuple[int, int]]:
+    done, order, active = [0] * len(groups), [], set()
+    readers: dict[str, list[tuple[int, Reads]]] = {}
+    for k, g in enumerate(groups):
+        for r in g.reads:
+            readers.setdefault(r.tensor, []).append((k, r))
+
+    def tick(k: int) -> None:
+        g, t = groups[k], done[k]
+        if k in active:
+            raise _Deepen(g.output)
+        active.add(k)
+        for r in g.reads:
+            if r.tensor in made:
+                maker = made[r.tensor]
+                while done[maker] <= r.window(t)[1]:
+                    tick(maker)
+        if g.output in depth:  # who still needs the row whose place this one takes goes first
+            oldest = t - depth[g.output]
+            for reader, r in readers[g.output]:
+                while oldest >= 0 and done[reader] < groups[reader].ticks and r.window(done[reader])[0] <= oldest:
+                    tick(reader)
+        order.append((k, t))
+        done[k] += 1
+        active.discard(k)
+
+    while done[-1] < groups[-1].ticks:
+        tick(len(groups) - 1)
+    return order
+
+
+def prove(region: Region) -> None:
+    """Replays the order: every row read was made and is still in its ring. Raises AssertionError otherwise."""
+    made = {g.output: 0 for g in region.groups}
+    for k, t in region.order:
+        g = region.groups[k]
+        for r in g.reads:
+            lo, hi = r.window(t)
+            if r.tensor in made:
+                assert hi < made[r.tensor] and lo >= made[r.tensor] - region.depth[r.tensor], (g.output, t, r.tensor)
+        if not g.reduces:
+            assert made[g.output] == t, (g.output, t)
+            made[g.output] += 1
+
+
+def _spans(graph: Graph, groups, order, depth, source: str, output: str) -> dict[str, tuple[tuple[int, int, int, int], ...]]:
+    """tensor -> parts (byte offset, bytes, first tick, last tick): rows of the region's input and output, slots of rings."""
+    last_read: dict[tuple[str, int], int] = {}
+    written: dict[tuple[str, int], int] = {}
+    for tick, (k, t) in enumerate(order):
+        for r in groups[k].reads:
+            lo, hi = r.window(t)
+            for row in range(lo, hi + 1):
+                last_read[r.tensor, row] = tick
+        written[groups[k].output, t] = tick
+    end = len(order) - 1
+    spans = {}
+    for g in groups:
+        if g.reduces:
+            spans[g.output] = ((0, g.row_bytes, end, end),)
+        elif g.output == output:
+            spans[output] = tuple((t * g.row_bytes, g.row_bytes, written[output, t], end) for t in range(g.ticks))
+        else:
+            spans[g.output] = tuple(_slot(g, s, depth[g.output], written, last_read) for s in range(depth[g.output]) if (g.output, s) in written)
+    reads = next(r for g in groups for r in g.reads if r.tensor == source)
+    row_bytes = reads.row * np.dtype(graph.type(source).dtype).itemsize
+    spans[source] = tuple((row * row_bytes, row_bytes, 0, last_read.get((source, row), 0)) for row in range(reads.height))
+    return spans
+
+
+def _slot(g: Group, slot: int, depth: int, written, last_read) -> tuple[int, int, int, int]:
+    """One place of a ring: alive from the first row written there to the last read of any."""
+    rows = [t for t in range(slot, g.ticks, depth) if (g.output, t) in written]
+    first = written[g.output, rows[0]]
+    return (slot * g.row_bytes, g.row_bytes, first, max([first, *(last_read.get((g.output, t), first) for t in rows)]))
+
+
+def _peak(spans, ticks: int) -> int:
+    alive = np.zeros(ticks + 1, np.int64)
+    for parts in spans.values():
+        for _, size, first, last in parts:
+            alive[first] += size
+            alive[last + 1] -= size
+    return int(np.cumsum(alive).max())

@@ -1,0 +1,275 @@
+/* conv_s8_dsp: one output row of an int8 convolution with groups, two pixels by four channels at a time (ec_mm.h).
+ * The taps of a pixel are widened once and serve all its output channels. They come in runs that stand side by side in
+ * the input: a kernel row, or one tap's channels where dilation or groups tear it. */
+#ifndef EC_CONV_S8_DSP_H
+#define EC_CONV_S8_DSP_H
+
+#include "ec_mm.h"
+#include "rows_s8.h"
+
+/* Columns, channels and taps of the row; groups divides in_c and out_c. c, f: see ec_requant. lo, hi: clamp. */
+typedef struct {
+    int32_t in_w, in_c, out_w, out_c, kh, kw, stride_w, dilation_w, pad_left, groups, c, f, lo, hi;
+} ec_conv_s8_dsp_t;
+
+#define EC_CONVD_SLIDE 1536 /* bytes of scratch for a sliding window */
+
+EC_KERNEL bool ec_convd_joined(const ec_conv_s8_dsp_t *p)
+{
+    return p->kw == 1 || (p->dilation_w == 1 && p->groups == 1);
+}
+
+/* Taps of a run. */
+EC_KERNEL int32_t ec_convd_run(const ec_conv_s8_dsp_t *p)
+{
+    return p->in_c / p->groups * (ec_convd_joined(p) ? p->kw : 1);
+}
+
+/* Tap pairs of a pixel and group: those of its runs, but two at least. */
+EC_KERNEL int32_t ec_convd_pairs(const ec_conv_s8_dsp_t *p)
+{
+    const int32_t pairs = (ec_convd_joined(p) ? p->kh : p->kh * p->kw) * ((ec_convd_run(p) + 1) / 2);
+    return pairs < 2 ? 2 : pairs;
+}
+
+EC_KERNEL bool ec_convd_inside(const ec_conv_s8_dsp_t *p, int32_t ix)
+{
+    return ix >= 0 && ix + p->kw <= p->in_w;
+}
+
+/* The channels of the group that begins at ch, at one tap of a kernel row or in the padding. */
+EC_KERNEL const int8_t *ec_convd_tap(const ec_conv_s8_dsp_t *p, const int8_t *row, const int8_t *pad, int32_t col, int32_t ch)
+{
+    return (col >= 0 && col < p->in_w ? row + col * p->in_c : pad) + ch;
+}
+
+/* Copies the taps of one kernel row as they are. ix: column where the window begins. */
+EC_KERNEL int8_t *ec_convd_copy(const ec_conv_s8_dsp_t *p, const int8_t *row, const int8_t *pad, int32_t ix, int32_t ch, int8_t *to)
+{
+    const int32_t depth = p->in_c / p->groups;
+    for (int32_t kx = 0; kx < p->kw; kx++, to += depth) {
+        ec_copy_s8(to, ec_convd_tap(p, row, pad, ix + kx * p->dilation_w, ch), depth);
+    }
+    return to;
+}
+
+/* Widens taps k..k+3 of a run, where it has them. */
+EC_KERNEL void ec_convd_quad(int8_t *to, const int8_t *from, int32_t k, int32_t run)
+{
+    if (run >= k + 4) {
+        const uint32_t a = ec_ld4(from + k);
+        ec_st4(to + 4 * k, ec_sxtb16(a));
+        ec_st4(to + 4 * k + 8, ec_sxtb16_ror8(a));
+    }
+}
+
+/* ec_widen for one run. A short one whose length the compiler knows becomes a few straight instructions. */
+EC_KERNEL void ec_convd_widen_run(int8_t *to, const int8_t *from, int32_t run)
+{
+    if (run > 16) {
+        ec_widen(to, &from, 0, run, 1);
+        return;
+    }
+    ec_convd_quad(to, from, 0, run);
+    ec_convd_quad(to, from, 4, run);
+    ec_convd_quad(to, from, 8, run);
+    ec_convd_quad(to, from, 12, run);
+    from += run / 4 * 4;
+    to += run / 4 * 16;
+    if (run % 4 == 1) {
+        ec_st4(to, (uint32_t)(int32_t)from[0]);
+    } else if (run % 4 == 2) {
+        ec_st4(to, ec_pkhbt((uint32_t)(int32_t)from[0], (uint32_t)(int32_t)from[1]));
+    } else if (run % 4 == 3) {
+        ec_st4(to, ec_pkhbt((uint32_t)(int32_t)from[0], (uint32_t)(int32_t)from[2]));
+        ec_st4(to + 8, (uint32_t)(int32_t)from[1]);
+    }
+}
+
+/* Widens the taps of a pixel into x. bytes: scratch of a run. */
+EC_KERNEL void ec_convd_widen(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ix, int32_t ch,
+                                int8_t *x, int8_t *bytes)
+{
+    const int32_t depth = p->in_c / p->groups, run = ec_convd_run(p);
+    if (ec_convd_joined(p) && ec_convd_inside(p, ix)) {
+        if (run > 16) {
+            ec_widen(x, rows, ix * p->in_c + ch, run, p->kh);
+            return;
+        }
+        for (int32_t ky = 0; ky < p->kh; ky++, x += 8 * ((run + 1) / 2)) {
+            ec_convd_widen_run(x, rows[ky] + ix * p->in_c + ch, run);
+        }
+        return;
+    }
+    for (int32_t ky = 0; ky < p->kh; ky++) {
+        if (ec_convd_joined(p) && depth % 4 != 0) { /* torn by padding within a word */
+            const int8_t *from = bytes;
+            ec_convd_copy(p, rows[ky], pad, ix, ch, bytes);
+            ec_widen(x, &from, 0, run, 1);
+            x += 8 * ((run + 1) / 2);
+            continue;
+        }
+        for (int32_t kx = 0; kx < p->kw; kx++, x += 8 * ((depth + 1) / 2)) {
+            const int8_t *from = ec_convd_tap(p, rows[ky], pad, ix + kx * p->dilation_w, ch);
+            ec_widen(x, &from, 0, depth, 1);
+        }
+    }
+}
+
+/* Pixel pairs that are widened at a time: a few where each is little work. */
+EC_KERNEL int32_t ec_convd_batch(const ec_conv_s8_dsp_t *p)
+{
+    const int32_t pairs = ec_convd_pairs(p);
+    return pairs <= 16 && pairs * (p->out_c / p->groups) <= 512 ? 4 : 1;
+}
+
+/* The outputs of n pixel pairs. x: their taps, widened, x_step bytes from pair to pair; next: bytes from the outputs of
+ * the first of a pair to those of the second; step: from pair to pair; tail: 8 bytes of scratch. */
+EC_KERNEL void ec_convd_two(const ec_conv_s8_dsp_t *p, const int8_t *x, int32_t x_step, const uint32_t *w, int8_t *out,
+                            int32_t next, int32_t step, int32_t n, int8_t *tail)
+{
+    const int32_t width = p->out_c / p->groups, whole = width / 4 * 4, pairs = ec_convd_pairs(p);
+    if (whole > 0) {
+        ec_mm2((const uint32_t *)(const void *)x, w, out, next, out + whole, pairs, p->c, p->f, n, step, x_step);
+    }
+    for (int32_t i = 0; i < n && whole < width; i++, x += x_step, out += step) {
+        ec_mm2((const uint32_t *)(const void *)x, w + whole / 4 * (2 * pairs + 8), tail, 4, tail + 4, pairs, p->c, p->f, 1, 0, 0);
+        ec_copy_s8(out + whole, tail, width - whole);
+        ec_copy_s8(out + next + whole, tail + 4, width - whole);
+    }
+}
+
+/* The outputs of one pixel whose runs are whole words. x: its taps. */
+EC_KERNEL void ec_convd_one(const ec_conv_s8_dsp_t *p, const int8_t *x, const uint32_t *w, int8_t *out, int8_t *tail)
+{
+    const int32_t width = p->out_c / p->groups, whole = width / 4 * 4, quads = ec_convd_pairs(p) / 2;
+    if (whole > 0) {
+        ec_mm1(x, w, out, out + whole, quads, p->c, p->f);
+    }
+    if (whole < width) {
+        ec_mm1(x, w + whole / 4 * (4 * quads + 8), tail, tail + 4, quads, p->c, p->f);
+        ec_copy_s8(out + whole, tail, width - whole);
+    }
+}
+
+/* The last pixel of an odd number of them. Where its runs are whole words it need not be widened; else it is taken
+ * twice. */
+EC_KERNEL void ec_convd_last(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ix, int32_t ch,
+                             const uint32_t *w, int8_t *out, int8_t *x, int8_t *tail)
+{
+    int8_t *to = x;
+    if (ec_convd_run(p) % 4 != 0) {
+        const int32_t size = 8 * ec_convd_pairs(p);
+        for (int32_t i = 0; i < 2; i++) {
+            ec_convd_widen(p, rows, pad, ix, ch, x + 4 * i, x + ec_convd_batch(p) * size);
+        }
+        ec_convd_two(p, x, 0, w, out, 0, 0, 1, tail);
+    } else if (p->kh == 1 && ec_convd_joined(p) && ec_convd_inside(p, ix)) {
+        ec_convd_one(p, rows[0] + ix * p->in_c + ch, w, out, tail);
+    } else {
+        for (int32_t ky = 0; ky < p->kh; ky++) {
+            to = ec_convd_copy(p, rows[ky], pad, ix, ch, to);
+        }
+        ec_convd_one(p, x, w, out, tail);
+    }
+}
+
+/* ---- windows that overlap ------------------------------------------------------------------------------------------ */
+
+/* Bytes of a column of the sliding window: the taps of two pixels, widened. */
+EC_KERNEL int32_t ec_convd_column_bytes(const ec_conv_s8_dsp_t *p)
+{
+    return 4 * p->kh * p->in_c;
+}
+
+/* Columns that the sliding window's scratch holds. */
+EC_KERNEL int32_t ec_convd_columns(const ec_conv_s8_dsp_t *p)
+{
+    const int32_t all = ((p->out_w + 1) / 2 - 1) * p->stride_w + p->kw, room = EC_CONVD_SLIDE / ec_convd_column_bytes(p);
+    return all < room ? all : room;
+}
+
+/* Is the row computed by a sliding window? Its taps come column by column, [kw][kh][in_c]. */
+EC_KERNEL bool ec_convd_slides(const ec_conv_s8_dsp_t *p)
+{
+    return p->kw > p->stride_w && p->dilation_w == 1 && p->groups == 1 && p->in_c % 4 == 0 &&
+           (p->out_w > 16 || (p->out_w > 2 && p->out_w % 2 == 0)) && ec_convd_columns(p) >= p->kw + p->stride_w;
+}
+
+/* Widens one column of the input, or of padding, for one pixel of a pair. */
+EC_KERNEL void ec_convd_widen_column(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t col,
+                                     int8_t *to)
+{
+    if (col >= 0 && col < p->in_w) {
+        ec_widen(to, rows, col * p->in_c, p->in_c, p->kh);
+        return;
+    }
+    for (int32_t ky = 0; ky < p->kh; ky++) {
+        ec_widen(to + 4 * ky * p->in_c, &pad, 0, p->in_c, 1);
+    }
+}
+
+/* The left and the right half of the row side by side: a step of one pixel in both needs but stride_w new columns. */
+EC_KERNEL void ec_convd_slide(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, const uint32_t *w,
+                              int8_t *out, int8_t *x, int8_t *tail)
+{
+    const int32_t bytes = ec_convd_column_bytes(p), half = (p->out_w + 1) / 2, far = p->out_w - half;
+    const int32_t most = (ec_convd_columns(p) - p->kw) / p->stride_w + 1, kept = p->kw - p->stride_w;
+    int32_t held = 0, n = 0;
+    for (int32_t ox = 0; ox < half; ox += n) {
+        n = half - ox < most ? half - ox : most;
+        for (int32_t e = held; e < (n - 1) * p->stride_w + p->kw; e++) {
+            const int32_t col = ox * p->stride_w - p->pad_left + e;
+            ec_convd_widen_column(p, rows, pad, col, x + e * bytes);
+            ec_convd_widen_column(p, rows, pad, col + far * p->stride_w, x + e * bytes + 4);
+        }
+        ec_convd_two(p, x, p->stride_w * bytes, w, out + ox * p->out_c, far * p->out_c, p->out_c, n, tail);
+        ec_move(x, x + n * p->stride_w * bytes, kept * bytes);
+        held = kept;
+    }
+}
+
+/* ---- any ------------------------------------------------------------------------------------------------------------- */
+
+/* Outputs of one group, pixel pair by pixel pair. ch, w, out: of the group. */
+EC_KERNEL void ec_convd_group(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ch,
+                              const uint32_t *w, int8_t *out, int8_t *x, int8_t *tail)
+{
+    const int32_t batch = ec_convd_batch(p), size = 8 * ec_convd_pairs(p);
+    for (int32_t ox = 0; ox < p->out_w; ox += 2 * batch) {
+        const int32_t left = p->out_w - ox, n = left / 2 < batch ? left / 2 : batch, ix = ox * p->stride_w - p->pad_left;
+        for (int32_t i = 0; i < 2 * n; i++) {
+            ec_convd_widen(p, rows, pad, ix + i * p->stride_w, ch, x + (i >> 1) * size + (i & 1) * 4, x + batch * size);
+        }
+        if (n > 0) {
+            ec_convd_two(p, x, size, w, out + ox * p->out_c, p->out_c, 2 * p->out_c, n, tail);
+        }
+    }
+    if (p->out_w % 2 != 0) {
+        ec_convd_last(p, rows, pad, (p->out_w - 1) * p->stride_w - p->pad_left, ch, w, out + (p->out_w - 1) * p->out_c, x, tail);
+    }
+}
+
+/* rows: kh input rows [in_w][in_c]; pad: a row of the input's zero point; stream: packed weights, biases and
+ * multipliers; out: [out_w][out_c], apart from rows; scratch: the bytes that the compiler computed for p, aligned to 4. */
+EC_KERNEL void ec_conv_s8_dsp(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, const uint32_t *stream,
+                          int8_t *out, int8_t *scratch)
+{
+    const int32_t depth = p->in_c / p->groups, width = p->out_c / p->groups, size = 8 * ec_convd_pairs(p);
+    int8_t *tail = scratch, *x = scratch + (width % 4 != 0 ? 8 : 0);
+    if (ec_convd_slides(p)) {
+        ec_convd_slide(p, rows, pad, stream, out, x, tail);
+    } else {
+        for (int32_t i = 0; i < ec_convd_batch(p) && p->kh * p->kw * depth <= 2; i++) {
+            ec_st4(x + i * size + 8, 0u); /* the second pair of taps has zero weights: it must only be something */
+            ec_st4(x + i * size + 12, 0u);
+        }
+        for (int32_t g = 0; g < p->groups; g++) {
+            const uint32_t *w = stream + g * ((width + 3) / 4 * (size / 4 + 8));
+            ec_convd_group(p, rows, pad, g * depth, w, out + g * width, x, tail);
+        }
+    }
+    ec_clamp_s8(out, p->out_w * p->out_c, p->lo, p->hi);
+}
+
+#endif
