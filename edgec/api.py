@@ -99,11 +99,11 @@ def build(
     compiler = _find_compiler(target) if compile else None
     with store.staged(directory) as stage:
         source = _source(model, data, calibration, io, shapes, tell)
-        compiled = _compile_graph(source.graph, target, goal, c_name, dump_ir, tell)
+        compiled = _compile_graph(source.graph, target, goal, c_name, dump_ir, ram, tell)
         _check_fits(report.make(compiled, target, None), ram, flash, "the weights alone")
         store.write_files(stage, compiled.files)
         store.write_files(stage, source.references)
-        firmware = _build_firmware(stage, target, compiler, tell) if compiler and not target.is_host else None
+        firmware = _build_firmware(stage, target, compiler, goal, tell) if compiler and not target.is_host else None
         made = report.make(compiled, target, firmware, source.summary)
         _check_fits(made, ram, flash, "code and weights")
         store.write_files(
@@ -154,7 +154,7 @@ def analyze(
     _check_options(goal, io, calibration)
     target = boards.load(board)
     source = _source(model, data, calibration, io, shapes, tell)
-    compiled = _compile_graph(source.graph, target, goal, _c_name(model, None), None, tell)
+    compiled = _compile_graph(source.graph, target, goal, _c_name(model, None), None, ram, tell)
     made = report.make(compiled, target, None, source.summary)
     problems = tuple(_excesses(made, ram, flash, "the weights alone"))
     return AnalyzeResult(made, not problems, problems)
@@ -337,7 +337,7 @@ def _self_contained(path: Path) -> bytes:
 
 
 def _compile_graph(
-    graph: Graph, board: Board, goal: str, name: str, dump_ir: str | Path | None, tell: OnEvent
+    graph: Graph, board: Board, goal: str, name: str, dump_ir: str | Path | None, ram: int | None, tell: OnEvent
 ) -> Compiled:
     from . import pipeline
 
@@ -352,7 +352,7 @@ def _compile_graph(
     def on_phase(phase: str, seconds: float, info: object = "") -> None:
         tell(Event("phase", phase, str(info or ""), seconds))
 
-    return pipeline.compile_graph(graph, board, goal=goal, name=name, dump_ir=dump_ir, on_phase=on_phase)
+    return pipeline.compile_graph(graph, board, goal=goal, name=name, dump_ir=dump_ir, ram=ram, on_phase=on_phase)
 
 
 def _find_compiler(board: Board):
@@ -362,11 +362,11 @@ def _find_compiler(board: Board):
     return None if board.is_host else toolchain.find_arm()
 
 
-def _build_firmware(stage: Path, board: Board, compiler, tell: OnEvent) -> Firmware:
+def _build_firmware(stage: Path, board: Board, compiler, goal: str, tell: OnEvent) -> Firmware:
     from . import toolchain
 
     with _phase(tell, "compile") as phase:
-        firmware = toolchain.build_firmware(stage, board, compiler)
+        firmware = toolchain.build_firmware(stage, board, compiler, goal)
         phase["info"] = f"{compiler.version}"
     if firmware.warnings:
         tell(Event("text", info=firmware.warnings))

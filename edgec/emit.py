@@ -33,9 +33,10 @@ class TensorInfo:
 class Meta:
     """What a package says besides its program.
 
-    c_name: prefix of files and C names. title: the model's name. hash: of the ONNX file. tool: name and version. isa: folders of
-    kernels, best first, e.g. ("dsp", "c99"). inputs, outputs: in the program's order. types: graph tensor -> text for comments.
-    stamp: kernels compiled for each set of parameters (True: all), see render_c.source."""
+    c_name: prefix of files and C names. title: the model's name. hash: of the ONNX file. tool: name and version.
+    isa: folders of kernels, best first, e.g. ("dsp", "c99"). inputs, outputs: in the program's order.
+    types: graph tensor -> text for comments. stamp: kernels compiled for each set of parameters (True: all), see
+    render_c.source."""
 
     c_name: str
     title: str
@@ -55,9 +56,11 @@ def package(p: Program, meta: Meta) -> dict[str, str]:
     names["steps"] = [{"index": k, "text": s.text, "call": s.call, "info": _step_info(p, f)}
                       for k, (s, f) in enumerate(zip(source.steps, p.steps, strict=True))]
     names["state"] = [{"offset": b.offset, "bytes": b.nbytes} for b in p.buffers.values() if b.place == "state"]
-    names["inputs"] = [_tensor(p, b, t, k, "input", meta, source) for k, (b, t) in enumerate(zip(p.inputs, meta.inputs, strict=True))]
-    names["outputs"] = [_tensor(p, b, t, k, "output", meta, source) for k, (b, t) in enumerate(zip(p.outputs, meta.outputs, strict=True))]
-    names["shapes"] = [{"name": t["shape_name"], "text": t["shape"]} for t in (*names["inputs"], *names["outputs"]) if t["shape"]]
+    for kind, buffers, infos in (("input", p.inputs, meta.inputs), ("output", p.outputs, meta.outputs)):
+        names[f"{kind}s"] = [_tensor(p, b, t, k, kind, meta, source)
+                             for k, (b, t) in enumerate(zip(buffers, infos, strict=True))]
+    names["shapes"] = [{"name": t["shape_name"], "text": t["shape"]}
+                       for t in (*names["inputs"], *names["outputs"]) if t["shape"]]
     constants = [p.buffers[n] for n in source.rom]
     files = {
         f"{meta.c_name}.h": paths.template("package/model.h.j2").render(names),
@@ -98,7 +101,8 @@ def _names(p: Program, meta: Meta) -> dict:
     return {
         "c_name": meta.c_name, "NAME": meta.c_name.upper(), "title": _plain(meta.title), "tool": _plain(meta.tool),
         "title_string": render_c.string(meta.title), "hash_string": render_c.string(meta.hash),
-        "arena_bytes": max(p.arena_bytes, 1), "n_steps": len(p.steps), "n_inputs": len(p.inputs), "n_outputs": len(p.outputs),
+        "arena_bytes": max(p.arena_bytes, 1), "n_steps": len(p.steps),
+        "n_inputs": len(p.inputs), "n_outputs": len(p.outputs),
         "inputs_pointer": f"{meta.c_name}_inputs" if p.inputs else "NULL",
         "outputs_pointer": f"{meta.c_name}_outputs" if p.outputs else "NULL",
     }
@@ -116,9 +120,11 @@ def _tensor(p: Program, buffer: str, t: TensorInfo, k: int, kind: str, meta: Met
     rank, shape_name = len(t.shape), f"{meta.c_name}_{kind}_{k}_shape"
     scale, dtype = render_c.real(np.float32(t.scale)), f"EC_{t.dtype.upper()}"
     shape = "{" + ", ".join(map(str, t.shape)) + "}" if rank else ""
-    info = [render_c.string(t.name), shape_name if rank else "NULL", f"{b.nbytes}u", dtype, f"{rank}u", scale, str(t.zero_point)]
+    info = (render_c.string(t.name), shape_name if rank else "NULL", f"{b.nbytes}u", dtype, f"{rank}u", scale,
+            str(t.zero_point))
     quantised = f", real = (integer - {t.zero_point}) * {scale}" if t.scale else ""
-    return {"index": k, "bytes": b.nbytes, "elements": b.size, "dtype": dtype, "scale": scale, "zero_point": t.zero_point,
+    return {"index": k, "bytes": b.nbytes, "elements": b.size,
+            "dtype": dtype, "scale": scale, "zero_point": t.zero_point,
             "rom": source.rom.get(buffer, ""), "offset": 0 if b.place == "rom" else root(p, buffer).offset,
             "shape_name": shape_name, "shape": shape, "info": "{" + ", ".join(info) + "}",
             "comment": _plain(f"{t.name}: {t.dtype} [{']['.join(map(str, t.shape))}]{quantised}")}

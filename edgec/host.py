@@ -163,7 +163,7 @@ def load(package_dir: Path, simd_on_host: bool = False, cc: str | None = None,
     compiler = toolchain.find_host(cc)
     pack = package.read(package_dir)
     files = _sources(pack, simd_on_host)
-    options = [*toolchain.CFLAGS, "-Werror", toolchain.MODEL_OPT, "-shared", "-fPIC", *flags]
+    options = [*toolchain.CFLAGS, "-Werror", toolchain.MODEL_OPT["balanced"], "-shared", "-fPIC", *flags]
     if sys.platform == "linux":
         options.append("-Wl,-Bsymbolic")  # two packages with the same names live side by side
     key = hashlib.sha256(repr((sorted(files.items()), options, compiler)).encode()).hexdigest()

@@ -147,7 +147,8 @@ def measure(e: Expr, scope: Scope = EMPTY, visit: Visit | None = None) -> Measur
         case Var():
             args = []
             v = scope.vars.get(e.name)
-            m = Measure(e.dtype, v.interval, v.safe) if v and v.dtype == e.dtype else Measure(e.dtype, INT_RANGE.get(e.dtype))
+            known = v is not None and v.dtype == e.dtype
+            m = Measure(e.dtype, v.interval, v.safe) if known else Measure(e.dtype, INT_RANGE.get(e.dtype))
         case Bin():
             a = measure(e.a, scope, visit)
             guard = scope.assume(e.a, e.op == "and") if e.op in ("and", "or") else scope

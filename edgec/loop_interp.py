@@ -64,8 +64,9 @@ def run(p: Program, inputs: Sequence[np.ndarray], after: Callable[[Function, Mem
         raise MeaningError(f"{p.name} has {len(p.inputs)} inputs, not {len(inputs)}")
     for name, x in zip(p.inputs, inputs, strict=True):
         x = np.asarray(x)
-        if x.size != p.buffers[name].size or x.dtype != memory[name].dtype:
-            raise MeaningError(f"input {name} is {x.dtype}[{x.size}], not {p.buffers[name].dtype}[{p.buffers[name].size}]")
+        b = p.buffers[name]
+        if x.size != b.size or x.dtype != memory[name].dtype:
+            raise MeaningError(f"input {name} is {x.dtype}[{x.size}], not {b.dtype}[{b.size}]")
         memory[name][:] = x.reshape(-1)
     with np.errstate(all="ignore"):
         for step in p.steps:
@@ -114,7 +115,8 @@ def _statement(s: Stmt, memory: Memory) -> Callable[[Env], None]:
             lo, hi, inner, var, step = _expr(s.lo, memory), _expr(s.hi, memory), _body(s.body, memory), s.var, s.step
 
             def loop(env):
-                for env[var] in range(lo(env), hi(env), step):
+                for turn in range(lo(env), hi(env), step):
+                    env[var] = turn
                     for do in inner:
                         do(env)
             return loop
@@ -129,9 +131,9 @@ def _statement(s: Stmt, memory: Memory) -> Callable[[Env], None]:
             value, var = _expr(s.value, memory), s.var
             return lambda env: env.__setitem__(var, value(env))
         case Store():
-            index, value, array, name = _index(s.index, s.buffer, memory), _expr(s.value, memory), memory[s.buffer], s.buffer
+            index, value, array = _index(s.index, s.buffer, memory), _expr(s.value, memory), memory[s.buffer]
             if not array.flags.writeable:
-                raise MeaningError(f"a store into {name}, which is constant")
+                raise MeaningError(f"a store into {s.buffer}, which is constant")
             return lambda env: array.__setitem__(index(env), value(env))
         case Call():
             return lambda env: _call(s, env, memory)
@@ -168,7 +170,8 @@ def _call(s: Call, env: Env, memory: Memory) -> None:
         if arg.buffer not in s.writes:
             raise MeaningError(f"{s.kernel} writes {arg.buffer}, which its `writes` does not list")
         if values.dtype != target.dtype or values.size > target.size:
-            raise MeaningError(f"{s.kernel} writes {values.dtype}[{values.size}] to {target.dtype}[{target.size}] at {text(arg)}")
+            raise MeaningError(f"{s.kernel} writes {values.dtype}[{values.size}] to {text(arg)}, "
+                               f"where {target.dtype}[{target.size}] is")
         target[:values.size] = values
 
     s.meaning(s.args, read, write)
@@ -229,7 +232,8 @@ def _python(x: np.generic):
     return x if x.dtype.kind == "f" else x.item()
 
 
-_EXACT = {"+": operator.add, "-": operator.sub, "*": operator.mul, "&": operator.and_, "|": operator.or_, "^": operator.xor}
+_EXACT = {"+": operator.add, "-": operator.sub, "*": operator.mul,
+          "&": operator.and_, "|": operator.or_, "^": operator.xor}
 _COMPARE = {"<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
             "and": lambda a, b: a and b, "or": lambda a, b: a or b}
 
@@ -281,10 +285,9 @@ def convert(x, source: str, dtype: str):
 
 
 _REAL = {
-    "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "tanh": np.tanh, "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin,
-    "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh,
-    "atanh": np.arctanh, "pow": np.power, "floor": np.floor, "ceil": np.ceil, "round": np.rint, "rint": np.rint,
-    "trunc": np.trunc, "fmod": np.fmod, "erf": lambda x: np.float64(math.erf(x)),
+    **{n: getattr(np, n) for n in "exp log sqrt tanh sin cos tan sinh cosh floor ceil rint trunc fmod".split()},
+    **{f"a{n}": getattr(np, f"arc{n}") for n in "sin cos tan sinh cosh tanh".split()},
+    "pow": np.power, "round": np.rint, "erf": lambda x: np.float64(math.erf(x)),
 }
 
 

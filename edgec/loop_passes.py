@@ -121,8 +121,8 @@ def fresh(hint: str, taken: set[str]) -> str:
 
 
 def simplify(p: Program) -> Program:
-    """Folds constants and what intervals decide; index sums become sums of multiples of variables, outer loops first; loops of one
-    turn, decided conditions, copies and unread variables go."""
+    """Folds constants and what intervals decide; index sums become sums of multiples of variables, outer loops first;
+    loops of one turn, decided conditions, copies and unread variables go."""
     return replace(p, steps=tuple(replace(f, body=_Simplifier(p, f).run()) for f in p.steps))
 
 
@@ -245,7 +245,8 @@ def simplified(e: Expr, scope: Scope) -> Expr:
             cond = simplified(cond, scope)
             if isinstance(cond, Const):
                 return simplified(a if cond.value else b, scope)
-            return Fn("select", (cond, simplified(a, scope.assume(cond)), simplified(b, scope.assume(cond, False))), e.dtype)
+            a, b = simplified(a, scope.assume(cond)), simplified(b, scope.assume(cond, False))
+            return Fn("select", (cond, a, b), e.dtype)
         case Fn():
             return _simpler_fn(Fn(e.name, tuple(simplified(a, scope) for a in e.args), e.dtype), scope)
         case Load():
@@ -400,8 +401,8 @@ def _merged(outer: For, inner: For) -> For:
 
 
 def fuse_elementwise(p: Program) -> Program:
-    """Two steps after each other become one where the second is the only reader of what the first writes, element by element in the
-    same order: the element stays in a variable and its buffer goes."""
+    """Two steps after each other become one where the second is the only reader of what the first writes, element by
+    element in the same order: the element stays in a variable and its buffer goes."""
     family: dict[str, set[str]] = {}
     for n in p.buffers:
         family.setdefault(root(p, n).name, set()).add(n)
@@ -416,7 +417,8 @@ def fuse_elementwise(p: Program) -> Program:
     gone: set[str] = set()
     for k, (f, u) in enumerate(zip(p.steps, found, strict=True)):
         work = _Work(f, u, k)
-        private = {n for n in u.reads if p.buffers[n].place == "arena" and last[n] == k and done and first[n] >= done[-1].start}
+        start = done[-1].start if done else k
+        private = {n for n in u.reads if p.buffers[n].place == "arena" and last[n] == k and start <= first[n] < k}
         fused, t = _fuse(p, done[-1], work, family, private) if private else (None, "")
         if fused:
             done[-1] = fused
@@ -435,8 +437,11 @@ class _Work:
     start: int
 
 
-def _fuse(p: Program, a: _Work, b: _Work, family: Mapping[str, set[str]], private: set[str]) -> tuple[_Work | None, str]:
-    """(the two steps as one, the root buffer that it does without), or (None, ""). private: buffers that only these two use."""
+def _fuse(p: Program, a: _Work, b: _Work, family: Mapping[str, set[str]],
+          private: set[str]) -> tuple[_Work | None, str]:
+    """(the two steps as one, the root buffer that it does without), or (None, "").
+
+    private: buffers that only these two use."""
     between = sorted(a.uses.writes & b.uses.reads)
     if len(between) != 1 or between[0] not in private:
         return None, ""
@@ -450,16 +455,17 @@ def _fuse(p: Program, a: _Work, b: _Work, family: Mapping[str, set[str]], privat
     others = fa.outputs[1:] if len(a.uses.writes) > 1 else ()
     f = Function(fb.name, body, tuple(dict.fromkeys(fa.origin + fb.origin)), _inplace(p, a, b, t),
                  "+".join(filter(None, (fa.op, fb.op))), fa.macs + fb.macs, others + fb.outputs, fb.result)
-    touched = Uses((a.uses.reads | b.uses.reads) - {t}, (a.uses.writes | b.uses.writes) - {t}, a.uses.changed | b.uses.changed)
+    touched = Uses((a.uses.reads | b.uses.reads) - {t}, (a.uses.writes | b.uses.writes) - {t},
+                   a.uses.changed | b.uses.changed)
     return _Work(f, touched, a.start), t
 
 
 def _inplace(p: Program, a: _Work, b: _Work, t: str) -> tuple[tuple[str, str], ...]:
-    """Pairs (output, input) that may still share memory: in each half that reads the input, its element is read before."""
+    """Pairs (output, input) that may still share memory: each half that reads the input reads an element in time."""
     pa = {(root(p, o).name, root(p, i).name) for o, i in a.f.inplace}
     pb = {(root(p, o).name, root(p, i).name) for o, i in b.f.inplace}
-    pairs = dict.fromkeys(x for x in (*a.f.inplace, *b.f.inplace, *((o, i) for o, m in b.f.inplace if root(p, m).name == t
-                                                                    for _, i in a.f.inplace)))
+    through = ((o, i) for o, m in b.f.inplace if root(p, m).name == t for _, i in a.f.inplace)
+    pairs = dict.fromkeys((*a.f.inplace, *b.f.inplace, *through))
 
     def holds(out: str, source: str) -> bool:
         if t in (out, source) or p.buffers[out].dtype != p.buffers[source].dtype:
@@ -472,36 +478,43 @@ def _inplace(p: Program, a: _Work, b: _Work, t: str) -> tuple[tuple[str, str], .
     return tuple((o, i) for o, i in pairs if holds(root(p, o).name, root(p, i).name))
 
 
-def _fused_body(p: Program, first: tuple[Stmt, ...], second: tuple[Stmt, ...], t: str, family: set[str]) -> tuple[Stmt, ...] | None:
+def _fused_body(p: Program, first: tuple[Stmt, ...], second: tuple[Stmt, ...], t: str,
+                family: set[str]) -> tuple[Stmt, ...] | None:
     """The nest that computes each element of t and uses it at once; None where the nests do not allow it."""
     (va, ea, a), (vb, eb, b) = _nest(first), _nest(second)
-    size, dtype = p.buffers[t].size, p.buffers[t].dtype
-    if _product(ea) != size or _product(eb) != size or any(isinstance(s, Call) for s in (*statements(a), *statements(b))):
+    if {_product(ea), _product(eb)} != {p.buffers[t].size} or ea != eb and 1 not in (len(ea), len(eb)):
         return None
-    stores = [s for s in statements(a) if isinstance(s, Store) and s.buffer in family]
-    top = [k for k, s in enumerate(a) if any(s is x for x in stores)]
-    loads = {x for s in statements(b) for e in expressions(s) for x in nodes(e) if isinstance(x, Load) and x.buffer in family}
-    if len(stores) != 1 or len(top) != 1 or linear(stores[0].index) != linear(_flat(va, ea)) or p.buffers[stores[0].buffer].dtype != dtype:
+    if any(isinstance(s, Call) for s in (*statements(a), *statements(b))):
         return None
+    dtype, at = p.buffers[t].dtype, _only_store(a, family)
+    if at is None or linear(a[at].index) != linear(_flat(va, ea)) or p.buffers[a[at].buffer].dtype != dtype:
+        return None
+
+    def is_element(x) -> bool:
+        return isinstance(x, Load) and x.buffer in family
+
+    loads = [x for s in statements(b) for e in expressions(s) for x in nodes(e) if is_element(x)]
     if any(x.dtype != dtype or linear(x.index) != linear(_flat(vb, eb)) for x in loads):
-        return None
-    if ea != eb and len(ea) > 1 and len(eb) > 1:
         return None
     taken = {*va, *vb, *declared(a), *declared(b)}
     element = fresh(t, taken)
     names_a = {n: fresh(n, taken) for n in dict.fromkeys(declared(a)) if n in vb}
     names_b = {n: fresh(n, taken) for n in dict.fromkeys(declared(b)) if n in {*va, *declared(a)}}
-    b = map_body(b, lambda e: map_expr(e, lambda x: Var(element, dtype) if isinstance(x, Load) and x.buffer in family else x))
-    if len(ea) >= len(eb):
-        loops, a_values, b_values = (va, ea), {}, _variables(vb, eb, va, ea)
-    else:
-        loops, a_values, b_values = (vb, eb), _variables(va, ea, vb, eb), {}
-    k = top[0]
-    a = substitute((*a[:k], Let(element, dtype, stores[0].value), *a[k + 1:]), a_values, names_a)
-    body = (*a, *substitute(b, b_values, names_b))
-    for v, n in zip(reversed(loops[0]), reversed(loops[1]), strict=True):
+    b = map_body(b, lambda e: map_expr(e, lambda x: Var(element, dtype) if is_element(x) else x))
+    (variables, extents), values_a, values_b = (va, ea), {}, _variables(vb, eb, va, ea)
+    if len(ea) < len(eb):
+        (variables, extents), values_a, values_b = (vb, eb), _variables(va, ea, vb, eb), {}
+    a = (*a[:at], Let(element, dtype, a[at].value), *a[at + 1:])
+    body = (*substitute(a, values_a, names_a), *substitute(b, values_b, names_b))
+    for v, n in zip(reversed(variables), reversed(extents), strict=True):
         body = (For(v, Const(0), Const(n), body),)
     return body
+
+
+def _only_store(body: tuple[Stmt, ...], family: set[str]) -> int | None:
+    """Where in body the one store into the family stands; None where there is none, another or a nested one."""
+    stores = [s for s in statements(body) if isinstance(s, Store) and s.buffer in family]
+    return next((k for k, s in enumerate(body) if len(stores) == 1 and s is stores[0]), None)
 
 
 def _variables(old: list[str], extents: list[int], new: list[str], shape: list[int]) -> dict[str, Expr]:

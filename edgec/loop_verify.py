@@ -38,7 +38,8 @@ from .loops import (
 )
 
 REAL_FUNCTIONS = {
-    **dict.fromkeys("exp log sqrt tanh erf sin cos tan asin acos atan sinh cosh asinh acosh atanh floor ceil round rint trunc".split(), 1),
+    **dict.fromkeys("exp log sqrt tanh erf sin cos tan asin acos atan sinh cosh asinh acosh atanh".split(), 1),
+    **dict.fromkeys("floor ceil round rint trunc".split(), 1),
     "pow": 2, "fmod": 2,
 }
 PREDICATES = ("isnan", "isinf")
@@ -196,7 +197,8 @@ class _Verifier:
         for kind, names in (("input", self.p.inputs), ("output", self.p.outputs)):
             for n in names:
                 self.need(n in self.p.buffers, f"the {kind} {n} is no buffer")
-                self.need(kind == "output" or self.p.buffers[n].place == "input", f"the input {n} is in {self.p.buffers[n].place}")
+                place = self.p.buffers[n].place
+                self.need(kind == "output" or place == "input", f"the input {n} is in {place}")
         self.need(len(set(self.p.inputs)) == len(self.p.inputs), "an input is listed twice")
 
     def check_data(self, b: Buffer) -> None:
@@ -217,8 +219,9 @@ class _Verifier:
             self.need(b.nbytes <= r.nbytes, f"a view of {b.nbytes} bytes of {r.name}, which has {r.nbytes}")
             self.need(b.offset in (-1, r.offset), f"a view at {b.offset} of {r.name} at {r.offset}")
         elif b.place != "rom" and self.p.arena_bytes >= 0 and b.offset >= 0:
-            self.need(b.offset % max(b.align, np.dtype(b.dtype).itemsize) == 0, f"offset {b.offset} is not aligned to {b.align}")
-            self.need(b.offset + b.nbytes <= self.p.arena_bytes, f"it ends at {b.offset + b.nbytes}, the arena has {self.p.arena_bytes}")
+            align, end = max(b.align, np.dtype(b.dtype).itemsize), b.offset + b.nbytes
+            self.need(b.offset % align == 0, f"offset {b.offset} is not aligned to {align}")
+            self.need(end <= self.p.arena_bytes, f"it ends at {end}, the arena has {self.p.arena_bytes}")
 
     # --- steps ---
 
@@ -235,10 +238,12 @@ class _Verifier:
             b = self.p.buffers[n]
             self.need(not planned or b.place == "rom" or b.offset >= 0, f"{n} has no place in the arena")
         for out, source in f.inplace:
-            self.need(out in self.p.buffers and source in self.p.buffers, f"in-place pair of unknown buffers {out}, {source}")
+            known = out in self.p.buffers and source in self.p.buffers
+            self.need(known, f"in-place pair of unknown buffers {out}, {source}")
             a, b = self.p.buffers[out].dtype, self.p.buffers[source].dtype
             # C compilers may reorder accesses of two types to one place, except through the byte types
-            self.need(a == b or np.dtype(a).itemsize == np.dtype(b).itemsize == 1, f"in-place pair of {a} and {b}: {out}, {source}")
+            ok = a == b or np.dtype(a).itemsize == np.dtype(b).itemsize == 1
+            self.need(ok, f"in-place pair of {a} and {b}: {out}, {source}")
         self.check_body(f.body, outer_scope(self.p, f, u))
         return u.writes
 
@@ -304,12 +309,13 @@ class _Verifier:
     def check_call(self, s: Call, scope: Scope) -> None:
         self.need(IDENTIFIER.fullmatch(s.kernel) is not None, f"the kernel name {s.kernel!r} is not a C identifier")
         for k, v in s.params.items():
-            real = isinstance(v, (float, np.floating))
-            self.need(real or INT_RANGE["int32"][0] <= v <= INT_RANGE["int32"][1], f"the parameter {k}={v} is not int32")
+            (lo, hi), real = INT_RANGE["int32"], isinstance(v, (float, np.floating))
+            self.need(real or lo <= v <= hi, f"the parameter {k}={v} is not int32")
         refs = {a.buffer for a in s.args if isinstance(a, Ref)}
         for w in s.writes:
             self.need(w in refs, f"it writes {w}, which is no argument")
-            self.need(self.p.buffers[w].place not in ("rom", "input"), f"it writes {w}, which is in {self.p.buffers[w].place}")
+            place = self.p.buffers[w].place
+            self.need(place not in ("rom", "input"), f"it writes {w}, which is in {place}")
         for a in s.args:
             match a:
                 case Ref():
@@ -328,7 +334,8 @@ class _Verifier:
         self.need(need <= b.size, f"it needs {need} elements, {b.name} has {b.size}", a)
         if a.pad:
             pad = self.p.buffers[a.pad]
-            self.need(pad.dtype == b.dtype and pad.size >= a.row, f"its padding {pad.name} is {pad.dtype}[{pad.size}]", a)
+            fits = pad.dtype == b.dtype and pad.size >= a.row
+            self.need(fits, f"its padding {pad.name} is {pad.dtype}[{pad.size}]", a)
         else:
             self.check_index(a.first, a.height - (a.count - 1) * a.step, scope, "first row of " + a.buffer)
 
@@ -347,8 +354,8 @@ class _Verifier:
             terms, const = linear(index)
             lo, hi = max(lo, lower(terms, const, scope, 0)), min(hi, upper(terms, const, scope, size - 1))
         if lo < 0 or hi >= size:
-            self.fail(f"an index of {what} is in {lo}..{hi}, allowed is 0..{size - 1}; one from data needs a clamp or a condition: "
-                      f"{text(index)}")
+            self.fail(f"an index of {what} is in {lo}..{hi}, allowed is 0..{size - 1}; "
+                      f"one from data needs a clamp or a condition: {text(index)}")
 
     def visit(self, e: Expr, args: list[Measure], scope: Scope) -> None:
         match e:
@@ -371,7 +378,8 @@ class _Verifier:
         self.need(e.dtype in DTYPES, f"unknown dtype {e.dtype}")
         if e.dtype in INT_RANGE:
             lo, hi = INT_RANGE[e.dtype]
-            self.need(not isinstance(e.value, (float, np.floating)) and lo <= e.value <= hi, f"the constant {e.value} is not {e.dtype}")
+            ok = not isinstance(e.value, (float, np.floating)) and lo <= e.value <= hi
+            self.need(ok, f"the constant {e.value} is not {e.dtype}")
 
     def check_bin(self, e: Bin, a: Measure, b: Measure) -> None:
         self.need(a.dtype == b.dtype, f"operands of {e.op} are {a.dtype} and {b.dtype}", e)
@@ -383,8 +391,8 @@ class _Verifier:
                 self.need(real, f"/ of {a.dtype}", e)
             case "//" | "%":
                 self.need(not boolean and not real, f"{e.op} of {a.dtype}", e)
-                self.need(a.interval[0] >= 0 and b.interval[0] > 0,
-                          f"{e.op} needs a non-negative left and a positive right side, not {a.interval} and {b.interval}", e)
+                self.need(a.interval[0] >= 0 and b.interval[0] > 0, f"{e.op} needs a non-negative left and "
+                          f"a positive right side, not {a.interval} and {b.interval}", e)
             case "<<" | ">>":
                 self.need(not boolean and not real, f"{e.op} of {a.dtype}", e)
                 bits = np.dtype(a.dtype).itemsize * 8 - (e.op == "<<" and not a.dtype.startswith("u"))

@@ -71,10 +71,12 @@ class Compiled:
     stats: dict = field(default_factory=dict)
 
 
-def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: str | None = None, dump_ir: str | Path | None = None,
+def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: str | None = None, dump_ir: str | Path | None = None, ram: int | None = None,
                   on_phase: Callable[[str, float, object], None] = lambda name, seconds, info: None) -> Compiled:
     """Graph -> C package for the board. name: the C prefix, by default the graph's name made an identifier.
-    dump_ir: a folder that gets the text of the IR after every pass. Raises UnsupportedError listing all nodes."""
+    dump_ir: a folder that gets the text of the IR after every pass. goal "ram" streams layers row by row wherever that
+    lowers the peak; "balanced" and "size" only where the arena would not fit `ram` or the board otherwise; "time" never.
+    Raises UnsupportedError listing all nodes."""
     dump = _dumper(dump_ir)
     source, c_name = graph, c_identifier(name or graph.name)
 
@@ -86,9 +88,13 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
 
     dump("import", str(graph))
     graph = phase("passes", lambda: run_passes(spec.verify(graph), SIMPLIFY + ABSORB + LAYOUT, dump), lambda g: f"{len(source.nodes)} -> {len(g.nodes)} nodes")
+    limit = min((b for b in (ram, board.ram_bytes) if b), default=0)
     regions = stream.regions(graph) if goal == "ram" else ()
     program = phase("lower", lambda: _lowered(graph, board, regions, dump), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
     program = phase("plan", lambda: _planned(program, dump), lambda p: f"arena {p.arena_bytes:,} B, lower bound {p.lower_bound:,} B")
+    if goal in ("balanced", "size") and limit and program.arena_bytes > limit:
+        regions = stream.regions(graph)
+        program = phase("stream", lambda: _planned(_lowered(graph, board, regions, dump), dump), lambda p: f"arena {p.arena_bytes:,} B" + _streamed(regions))
     files = phase("emit", lambda: _files(graph, program, board, goal, c_name), lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
     return Compiled(source, graph, program, files, c_name, _stats(graph, program))
 
@@ -137,7 +143,7 @@ def _files(graph: Graph, program: Program, board: Board, goal: str, c_name: str)
     types = {n: str(t.type) for n, t in graph.tensors.items() if t.data is None}
     meta = emit.Meta(c_name, graph.name, graph_hash(graph), f"edgec {__version__}", board.isa, tuple(map(tensor, graph.inputs)),
                      tuple(map(tensor, graph.outputs)), types, stamp=True)
-    return emit.package(program, meta) | firmware.files(board, graph.name, c_name)
+    return emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal)
 
 
 def graph_hash(graph: Graph) -> str:

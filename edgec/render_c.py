@@ -45,7 +45,8 @@ C_TYPE = {**{f"{u}int{b}": f"{u}int{b}_t" for u in ("", "u") for b in (8, 16, 32
 SHORT = {**{f"int{b}": f"i{b}" for b in (8, 16, 32, 64)}, **{f"uint{b}": f"u{b}" for b in (8, 16, 32, 64)},
          "float32": "f32"}
 NARROW = frozenset({"int8", "int16", "uint8", "uint16"})
-MATH = {**{n: f"ec_{n}f" for n in REAL_FUNCTIONS}, "rint": "ec_roundf", "abs": "ec_fabsf", "isnan": "ec_isnan", "isinf": "ec_isinf"}
+MATH = {**{n: f"ec_{n}f" for n in REAL_FUNCTIONS},
+        "rint": "ec_roundf", "abs": "ec_fabsf", "isnan": "ec_isnan", "isinf": "ec_isinf"}
 
 # Names that generated code must not declare: keywords of C and C++, names of the included headers, predefined macros.
 RESERVED = frozenset("""
@@ -153,8 +154,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Source:
-    """The parts of <name>.c: runtime headers in the order of inclusion, C names of rom buffers, extern declarations of those,
-    out-of-line kernels, steps."""
+    """The parts of <name>.c: runtime headers in the order of inclusion, C names of rom buffers, extern declarations of
+    those, out-of-line kernels, steps."""
 
     headers: tuple[str, ...]
     rom: Mapping[str, str]
@@ -163,11 +164,12 @@ class Source:
     steps: tuple[Step, ...]
 
 
-def source(p: Program, c_name: str, types: Mapping[str, str] | None = None, stamp: bool | Collection[str] = False) -> Source:
+def source(p: Program, c_name: str, types: Mapping[str, str] | None = None,
+           stamp: bool | Collection[str] = False) -> Source:
     """The C text of a planned program (every RAM buffer has an offset).
 
-    c_name: prefix of all its names. types: graph tensor -> "int8 1x8x8x16", for comments. stamp: kernels that are compiled once
-    for each set of parameters (True: all of them); the others are compiled once if more than one call uses them."""
+    c_name: prefix of all its names. types: graph tensor -> "int8 1x8x8x16", for comments. stamp: kernels that are
+    compiled once for each set of parameters (True: all of them); the others once if more than one call uses them."""
     names = Namer([*RESERVED, *(f"{c_name}_{n}" for n in INTERFACE)])
     rom = {b.name: names(f"{c_name}_{identifier(b.name)}") for b in _rom_used(p)}
     functions = [names(f"{c_name}_{f.name}") for f in p.steps]
@@ -296,8 +298,8 @@ class _Step:
         self.unread: set[str] = set()
 
     def function(self, name: str) -> tuple[str, str]:
-        """(the function, a call of it). Each buffer in the arena is a parameter of its own: where several pointers are computed
-        from one, gcc 12 loses track of what they point to and drops stores."""
+        """(the function, a call of it). Each buffer in the arena is a parameter of its own: where several pointers are
+        computed from one, gcc 12 loses track of what they point to and drops stores."""
         body = self.body(self.f.body, INDENT)
         lets = {self.vars[s.var] for s in statements(self.f.body) if isinstance(s, Let)}
         if not lets <= self.named:  # compilers warn about those: once more, with a word for each
@@ -523,8 +525,8 @@ class _Step:
             case "not":
                 return f"!{self.sub(e.args[0], _UNARY)}", _UNARY, "bool"
             case "neg":
-                zero = f"0{'u' if e.dtype == 'uint32' else ''} - " if e.dtype[0] == "u" else "-"
-                return self.narrowed(f"{zero}{self.sub(e.args[0], _ATOM)}", _ADD if e.dtype[0] == "u" else _UNARY, e.dtype)
+                minus, precedence = ("0u - ", _ADD) if e.dtype[0] == "u" else ("-", _UNARY)
+                return self.narrowed(f"{minus}{self.sub(e.args[0], _ATOM)}", precedence, e.dtype)
             case "abs" if e.dtype[0] == "u":
                 return self.expr(e.args[0])
             case "abs" if e.dtype != "float32":
@@ -542,7 +544,8 @@ class _Step:
             self.headers.add("ec_scalar.h")
             return f"ec_{SHORT[source]}_to_{SHORT[dtype]}({self.text(x)})", _ATOM, dtype
         plain = source == "int32" and isinstance(x, (Const, Var, Load))
-        if dtype == "uint32" and source in ("int8", "int16", "int32") and not plain:  # gcc 12 may warn about a sum around a cast
+        # gcc 12 may warn about a sum around a cast to uint32
+        if dtype == "uint32" and source in ("int8", "int16", "int32") and not plain:
             self.headers.add("ec_scalar.h")
             return f"ec_i32_to_u32({self.text(x)})", _ATOM, dtype
         return f"({C_TYPE[dtype]}){self.sub(x, _UNARY)}", _UNARY, dtype

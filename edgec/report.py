@@ -122,15 +122,17 @@ def _memory(compiled: Compiled, firmware: Firmware | None) -> dict:
         "context_bytes": None,
         "ram_bytes": None,
         "stack_reserve_bytes": None,
-        "largest_frames": None,
+        "stack": None,
     }
     if firmware is not None:
-        frames = sorted(firmware.stack.items(), key=lambda f: (-f[1], f[0]))[:3]
         m |= {
             "context_bytes": next((s.size for s in firmware.symbols if s.name == "model"), None),
             "ram_bytes": firmware.ram_used,
             "stack_reserve_bytes": firmware.sections.get(".stack", 0),
-            "largest_frames": [{"function": n, "bytes": b} for n, b in frames],
+            "stack": [
+                {"function": n, "bytes": b.bytes, "path": list(b.path), "reason": b.reason}
+                for n, b in firmware.stack_bounds.items()
+            ],
         }
     return m
 
@@ -204,7 +206,7 @@ def text(report: Mapping, width: int = 1000) -> str:
             f"  image        {m['ram_bytes']:>10,} B   variables and arena of the firmware",
             f"  stack        {m['stack_reserve_bytes']:>10,} B   reserved",
         ]
-        lines += [f"    frame     {x['bytes']:>10,} B   {x['function']}" for x in m["largest_frames"]]
+        lines += [_stack_line(x) for x in m["stack"]]
     lines += ["", "Flash", f"  weights      {f['weights_bytes']:>10,} B"]
     if f["bytes"] is not None:
         lines += [
@@ -214,6 +216,13 @@ def text(report: Mapping, width: int = 1000) -> str:
         ]
     lines += ["", "Steps", steps_table(report["steps"], width), *_remarks(report)]
     return "\n".join(lines) + "\n"
+
+
+def _stack_line(x: Mapping) -> str:
+    """The worst case of one function with all that it calls, and on which path."""
+    if x["bytes"] is None:
+        return f"    {x['function']}: no bound: {x['reason']}"
+    return f"    at most   {x['bytes']:>10,} B   {' > '.join(x['path'])}"
 
 
 def steps_table(steps: list[dict], width: int) -> str:

@@ -12,7 +12,7 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,19 +31,22 @@ class StackBound:
     reason: str | None = None
 
 
-def bound(elf: Path, entry: str, frames: Mapping[str, int] | None = None) -> StackBound:
+def bound(elf: Path, entry: str, frames: Mapping[str, int] | None = None, without: Iterable[str] = ()) -> StackBound:
     """The bound of one function; see `bounds`."""
-    return bounds(elf, [entry], frames)[entry]
+    return bounds(elf, [entry], frames, without)[entry]
 
 
-def bounds(elf: Path, entries: Iterable[str], frames: Mapping[str, int] | None = None) -> dict[str, StackBound]:
+def bounds(elf: Path, entries: Iterable[str], frames: Mapping[str, int] | None = None,
+           without: Iterable[str] = ()) -> dict[str, StackBound]:
     """entry -> the bound of that function in an ELF file for Cortex-M with symbols.
 
-    frames: bytes by function as gcc's -fstack-usage reports them. Recursion, calls through pointers, frames of
-    variable size and missing functions give a reason in place of a bound. Raises ToolchainError where the file is not
-    a 32-bit little-endian ELF.
+    frames: bytes by function as gcc's -fstack-usage reports them. without: functions that are taken to do nothing, as
+    the model's hook does by default. Recursion, calls through pointers, frames of variable size and missing functions
+    give a reason in place of a bound. Raises ToolchainError where the file is not a 32-bit little-endian ELF.
     """
-    analysis = _Analysis(_read(elf), frames or {})
+    program = _read(elf)
+    nothing = {program.names[n]: _Worst(0, (n,), True) for n in without if n in program.names}
+    analysis = _Analysis(program, frames or {}, nothing)
     return {entry: analysis.bound(entry) for entry in entries}
 
 
@@ -146,14 +149,12 @@ class _Worst(NamedTuple):
 
 @dataclass
 class _Analysis:
-    """The bounds of functions by address, as far as they were needed; open: those that wait for their callees."""
+    """done: what functions need, by address; open: those that wait for their callees."""
 
     program: _Program
     frames: Mapping[str, int]
-
-    def __post_init__(self) -> None:
-        self.done: dict[int, _Worst] = {}
-        self.open: list[_Function] = []
+    done: dict[int, _Worst]
+    open: list[_Function] = field(default_factory=list)
 
     def bound(self, entry: str) -> StackBound:
         if entry not in self.program.names:

@@ -23,7 +23,9 @@ from .stack import StackBound, bounds
 WARNINGS = ("-pedantic", "-Wall", "-Wextra", "-Wconversion")
 # -ffp-contract=off: a fused multiply-add would change bits. -fno-math-errno: sqrtf becomes one instruction.
 CFLAGS = ("-std=c99", *WARNINGS, "-ffp-contract=off", "-fno-math-errno", "-ffunction-sections", "-fdata-sections")
-MODEL_OPT, GLUE_OPT = "-O2", "-Os"
+# Measured on the Cortex-M4 over four networks: -Os costs up to 0.3 % more cycles than -O2 and saves 3 to 7 % of the code,
+# -O3 saves up to 2 % of the cycles for a quarter more code.
+MODEL_OPT, GLUE_OPT = {"ram": "-O2", "balanced": "-O2", "size": "-Os", "time": "-O3"}, "-Os"
 # The firmware brings its own start and memory functions; of the compiler's libraries only the arithmetic is linked.
 LDFLAGS = ("-nostartfiles", "-Wl,--gc-sections", "-Wl,--build-id=none")
 LINKER_SCRIPT = "firmware/link.ld"
@@ -54,8 +56,8 @@ class Firmware:
     sections: every allocated section. flash_used: all that is loaded. ram_used: variables and arena, without the
     reserve for the stack, which is sections[".stack"]. symbols: largest first.
     stack: frame of each function, as gcc reports it; empty with zig. stack_bounds: worst case of <name>_init and
-    <name>_run with all they call, and of reset_handler, which is the whole firmware. warnings: what compiler and
-    linker had to say.
+    <name>_run with all they call, the hook being empty, and of reset_handler, which is the whole firmware. warnings:
+    what compiler and linker had to say.
     """
 
     elf: Path
@@ -126,8 +128,8 @@ def _compiler(kind: str, command: tuple[str, ...]) -> Compiler:
 # --- building firmware --------------------------------------------------------------------------
 
 
-def build_firmware(package_dir: Path, board: Board, compiler: Compiler | None = None) -> Firmware:
-    """Compiles and links the package in `package_dir`; writes <name>.elf, .hex and .bin into it.
+def build_firmware(package_dir: Path, board: Board, compiler: Compiler | None = None, goal: str = "balanced") -> Firmware:
+    """Compiles and links the package in `package_dir`; writes <name>.elf, .hex and .bin into it. goal: as for `edgec.build`.
 
     The same package and compiler give the same bytes wherever the folder lies. Raises UsageError for the host board,
     ToolchainError where a tool is missing or fails, BudgetError where a memory of the board overflows.
@@ -137,7 +139,7 @@ def build_firmware(package_dir: Path, board: Board, compiler: Compiler | None = 
     compiler = compiler or find_arm()
     pack = package.read(package_dir)
     with tempfile.TemporaryDirectory(prefix="edgec-") as temporary:
-        objects, stack, warnings = _compile(pack, board, compiler, Path(temporary))
+        objects, stack, warnings = _compile(pack, board, compiler, Path(temporary), MODEL_OPT[goal])
         image = Path(temporary) / f"{pack.c_name}.elf"
         warnings += _link(pack, board, compiler, objects, image)
         shutil.copyfile(image, pack.folder / image.name)
@@ -149,15 +151,14 @@ def _target(board: Board, compiler: Compiler) -> tuple[str, ...]:
     return (*compiler.command, *(board.zig_flags if compiler.kind == "zig" else board.flags))
 
 
-def _compile(pack: package.Package, board: Board, compiler: Compiler,
-             out: Path) -> tuple[list[Path], dict[str, int], str]:
+def _compile(pack: package.Package, board: Board, compiler: Compiler, out: Path, model_opt: str) -> tuple[list[Path], dict[str, int], str]:
     """Object files in the order of the sources, stack frame per function, warnings."""
     sources = (*pack.sources, *pack.firmware_sources)
     objects = [out / (s.replace("/", "_") + ".o") for s in sources]
     command = (*_target(board, compiler), *CFLAGS, *(ZIG_CFLAGS if compiler.kind == "zig" else ("-fstack-usage",)))
 
     def one(i: int) -> str:
-        opt = MODEL_OPT if i == 0 else GLUE_OPT
+        opt = model_opt if i == 0 else GLUE_OPT
         return _run([*command, opt, "-c", sources[i], "-o", str(objects[i])], pack.folder, f"compiling {sources[i]}")
 
     with ThreadPoolExecutor(JOBS) as pool:
@@ -236,10 +237,11 @@ def _firmware(pack: package.Package, board: Board, compiler: Compiler, stack: di
         path.with_suffix(".bin").write_bytes(flat)
     sections = {s.name: s.size for s in image.sections}
     ram = {m.origin: m for m in board.memories if m.kind == "ram"}.values()
-    entries = (f"{pack.c_name}_init", f"{pack.c_name}_run", "reset_handler")
+    model = bounds(path, (f"{pack.c_name}_init", f"{pack.c_name}_run"), stack, without=(f"{pack.c_name}_hook",))
+    worst = model | bounds(path, ("reset_handler",), stack)
     in_ram = sum(s.size for s in image.sections if any(m.origin <= s.address < m.origin + m.size for m in ram))
     return Firmware(
         elf=path, hex=path.with_suffix(".hex"), bin=path.with_suffix(".bin") if flat is not None else None,
         sections=MappingProxyType(sections), flash_used=sum(s.size for s in image.sections if s.loaded),
         ram_used=in_ram - sections.get(".stack", 0), symbols=image.symbols, stack=MappingProxyType(stack),
-        stack_bounds=MappingProxyType(bounds(path, entries, stack)), compiler=compiler, warnings=warnings)
+        stack_bounds=MappingProxyType(worst), compiler=compiler, warnings=warnings)

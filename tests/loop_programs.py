@@ -1,4 +1,5 @@
 """Programs for tests: hand-made ones and random ones that verify, with inputs for them."""
+
 from __future__ import annotations
 
 import random
@@ -7,8 +8,29 @@ from dataclasses import replace
 import numpy as np
 
 from edgec.loop_index import INT_RANGE, measure
-from edgec.loops import (Bin, Buffer, Call, Const, Expr, Fn, For, Function, If, Let, Load, Program, Ref, Rows, Set, Stmt, Store,
-                         Var, add, cast, mul)
+from edgec.loops import (
+    Bin,
+    Buffer,
+    Call,
+    Const,
+    Expr,
+    Fn,
+    For,
+    Function,
+    If,
+    Let,
+    Load,
+    Program,
+    Ref,
+    Rows,
+    Set,
+    Stmt,
+    Store,
+    Var,
+    add,
+    cast,
+    mul,
+)
 
 DTYPES = ("float32", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool")
 
@@ -79,14 +101,18 @@ class Random:
         return b
 
     def step(self, k: int) -> None:
-        kind = self.r.choice(["flat", "flat", "flat", "nest", "nest", "reduce", "gather", "pad", "transpose", "guard", "unit"])
+        kind = self.r.choice(
+            ["flat", "flat", "flat", "nest", "nest", "reduce", "gather", "pad", "transpose", "guard", "unit"]
+        )
         dtype = self.r.choice(DTYPES)
         sources = self.readable[-4:]
         out = Buffer(f"t{k}", dtype, 24, self.r.choice(["arena"] * 4 + ["output"]))
         body = getattr(self, kind)(out, dtype, sources)
         self.buffers.append(out)
         self.readable.append(out)
-        self.steps.append(Function(f"step{k}", tuple(body), (f"node{k}",), op=kind, outputs=(out.name,), result=out.name))
+        self.steps.append(
+            Function(f"step{k}", tuple(body), (f"node{k}",), op=kind, outputs=(out.name,), result=out.name)
+        )
 
     def load(self, dtype: str, at: Expr, sources) -> Expr:
         b = self.r.choice(sources)
@@ -102,33 +128,52 @@ class Random:
 
         other = self.r.choice(DTYPES)
         if dtype == "bool":
-            e = self.r.choice([
-                lambda: Bin(self.r.choice(["and", "or", "==", "!=", "&", "|", "^"]), sub(), sub()),
-                lambda: Bin(self.r.choice(["<", "<=", "==", "!="]), sub(wide := self.r.choice(DTYPES[:-1])), sub(wide)),
-                lambda: Fn("not", (sub(),), "bool"), lambda: Fn(self.r.choice(["isnan", "isinf"]), (sub("float32"),), "bool"),
-                lambda: cast(sub(other), "bool")])()
+            e = self.r.choice(
+                [
+                    lambda: Bin(self.r.choice(["and", "or", "==", "!=", "&", "|", "^"]), sub(), sub()),
+                    lambda: Bin(
+                        self.r.choice(["<", "<=", "==", "!="]), sub(wide := self.r.choice(DTYPES[:-1])), sub(wide)
+                    ),
+                    lambda: Fn("not", (sub(),), "bool"),
+                    lambda: Fn(self.r.choice(["isnan", "isinf"]), (sub("float32"),), "bool"),
+                    lambda: cast(sub(other), "bool"),
+                ]
+            )()
         else:
-            e = self.r.choice([
-                lambda: Bin(self.r.choice(["+", "-", "*"]), sub(), sub()), lambda: Bin(self.r.choice(["+", "-"]), sub(), sub()),
-                lambda: Bin(self.r.choice(["min", "max"]), sub(), sub()),
-                lambda: Fn("select", (sub("bool"), sub(), sub()), dtype),
-                lambda: Fn(self.r.choice(["neg", "abs"]), (sub(),), dtype),
-                lambda: cast(sub(other), dtype),
-                lambda: self.special(dtype, sub)])()
+            e = self.r.choice(
+                [
+                    lambda: Bin(self.r.choice(["+", "-", "*"]), sub(), sub()),
+                    lambda: Bin(self.r.choice(["+", "-"]), sub(), sub()),
+                    lambda: Bin(self.r.choice(["min", "max"]), sub(), sub()),
+                    lambda: Fn("select", (sub("bool"), sub(), sub()), dtype),
+                    lambda: Fn(self.r.choice(["neg", "abs"]), (sub(),), dtype),
+                    lambda: cast(sub(other), dtype),
+                    lambda: self.special(dtype, sub),
+                ]
+            )()
         safe = measure(e).safe
         return e if safe else Bin(self.r.choice(["min", "max"]), self.small(sub()), self.constant(dtype))
 
     def special(self, dtype: str, sub) -> Expr:
         if dtype == "float32":
-            return self.r.choice([lambda: Bin("/", sub(), sub()),
-                                  lambda: Fn(self.r.choice(["floor", "ceil", "round", "trunc"]), (sub(),), dtype)])()
+            return self.r.choice(
+                [
+                    lambda: Bin("/", sub(), sub()),
+                    lambda: Fn(self.r.choice(["floor", "ceil", "round", "trunc"]), (sub(),), dtype),
+                ]
+            )()
         a, b = self.small(sub()), Bin("&", sub(), Const(3, dtype))
-        return self.r.choice([lambda: Bin(self.r.choice(["+", "-", "*"]), a, self.small(sub())),
-                              lambda: Bin(self.r.choice(["&", "|", "^"]), sub(), sub()),
-                              lambda: Bin(self.r.choice([">>", "<<"]), a, b),
-                              lambda: Bin(">>", sub(), b),
-                              lambda: Bin(self.r.choice(["//", "%"]), Bin("max", sub(), Const(0, dtype)),
-                                          Bin("max", sub(), Const(1, dtype)))])()
+        return self.r.choice(
+            [
+                lambda: Bin(self.r.choice(["+", "-", "*"]), a, self.small(sub())),
+                lambda: Bin(self.r.choice(["&", "|", "^"]), sub(), sub()),
+                lambda: Bin(self.r.choice([">>", "<<"]), a, b),
+                lambda: Bin(">>", sub(), b),
+                lambda: Bin(
+                    self.r.choice(["//", "%"]), Bin("max", sub(), Const(0, dtype)), Bin("max", sub(), Const(1, dtype))
+                ),
+            ]
+        )()
 
     def small(self, e: Expr) -> Expr:
         """-4..3 for signed integers, 0..7 for unsigned ones."""
@@ -160,15 +205,24 @@ class Random:
         at = add(mul(i, b), j)
         value = self.value(dtype, at, sources, 2)
         if self.r.random() < 0.5:  # broadcast along one axis
-            value = Fn("select", (Bin("<", i, Const(1)), value, self.load(dtype, self.r.choice([i, j]), sources)), dtype)
+            value = Fn(
+                "select", (Bin("<", i, Const(1)), value, self.load(dtype, self.r.choice([i, j]), sources)), dtype
+            )
         return [loop("i", a, loop("j", b, Store(out.name, at, value)))]
 
     def reduce(self, out, dtype, sources):
         i, k = Var("i"), Var("k")
         term = self.load("float32", add(mul(i, 6), k), sources)
         inner = loop("k", 6, Set("acc", Bin("+", Var("acc", "float32"), Bin("*", term, Const(0.25, "float32")))))
-        return [loop("i", 4, Let("acc", "float32", Const(0.0, "float32")), inner,
-                     loop("c", 6, Store(out.name, add(mul(i, 6), Var("c")), cast(Var("acc", "float32"), dtype))))]
+        return [
+            loop(
+                "i",
+                4,
+                Let("acc", "float32", Const(0.0, "float32")),
+                inner,
+                loop("c", 6, Store(out.name, add(mul(i, 6), Var("c")), cast(Var("acc", "float32"), dtype))),
+            )
+        ]
 
     def gather(self, out, dtype, sources):
         i = Var("i")
@@ -179,8 +233,11 @@ class Random:
         """Shifted in two dimensions, 4 x 6, a constant outside."""
         i, j, by = Var("i"), Var("j"), (self.r.randint(-2, 2), self.r.randint(-2, 2))
         y, x = add(i, by[0]), add(j, by[1])
-        inside = Bin("and", Bin("and", Bin("<=", Const(0), y), Bin("<", y, Const(4))),
-                     Bin("and", Bin("<=", Const(0), x), Bin("<", x, Const(6))))
+        inside = Bin(
+            "and",
+            Bin("and", Bin("<=", Const(0), y), Bin("<", y, Const(4))),
+            Bin("and", Bin("<=", Const(0), x), Bin("<", x, Const(6))),
+        )
         value = Fn("select", (inside, self.load(dtype, add(mul(y, 6), x), sources), self.constant(dtype)), dtype)
         return [loop("i", 4, loop("j", 6, Store(out.name, add(mul(i, 6), j), value)))]
 
@@ -193,17 +250,38 @@ class Random:
         """A window cut by the border: loop bounds that depend on an outer loop."""
         i, k = Var("i"), Var("k")
         lo, hi = Bin("max", Const(0), Bin("-", Const(2), i)), Bin("min", Const(5), Bin("-", Const(26), i))
-        window = For("k", lo, hi, (Set("best", Bin("max", Var("best", "float32"),
-                                                   self.load("float32", Bin("-", Bin("+", i, k), Const(2)), sources))),))
-        write = If(Bin("<", Var("best", "float32"), Const(3.0, "float32")),
-                   (Store(out.name, i, cast(Var("best", "float32"), dtype)),), (Store(out.name, i, self.load(dtype, i, sources)),))
+        window = For(
+            "k",
+            lo,
+            hi,
+            (
+                Set(
+                    "best",
+                    Bin(
+                        "max", Var("best", "float32"), self.load("float32", Bin("-", Bin("+", i, k), Const(2)), sources)
+                    ),
+                ),
+            ),
+        )
+        write = If(
+            Bin("<", Var("best", "float32"), Const(3.0, "float32")),
+            (Store(out.name, i, cast(Var("best", "float32"), dtype)),),
+            (Store(out.name, i, self.load(dtype, i, sources)),),
+        )
         return [loop("i", 24, Let("best", "float32", Const(-100.0, "float32")), window, write)]
 
     def unit(self, out, dtype, sources):
         """Loops of one turn, with the same names in both."""
         i, j = Var("i"), Var("j")
-        half = [loop("z", 1, Let("v", dtype, self.value(dtype, add(Var("z"), add(i, base)), sources, 2)),
-                     Store(out.name, add(i, base), Var("v", dtype))) for base in (0, 12)]
+        half = [
+            loop(
+                "z",
+                1,
+                Let("v", dtype, self.value(dtype, add(Var("z"), add(i, base)), sources, 2)),
+                Store(out.name, add(i, base), Var("v", dtype)),
+            )
+            for base in (0, 12)
+        ]
         return [loop("i", 12, For("j", i, add(i, 1), (Let("same", "int32", j), half[0])), half[1])]
 
 
@@ -224,7 +302,7 @@ def maxpool_rows(x: str, y: str, pad: str, h: int, w: int, c: int, ring: int = 0
     def meaning(args, read, write):
         rows = read(args[0]).reshape(3, w, c)
         wide = np.pad(rows, ((0, 0), (1, 1), (0, 0)), constant_values=-128)
-        write(args[2], np.stack([wide[:, i:i + 3].max((0, 1)) for i in range(w)]).reshape(-1))
+        write(args[2], np.stack([wide[:, i : i + 3].max((0, 1)) for i in range(w)]).reshape(-1))
 
     oy = Var("oy")
     args = (Rows(x, add(oy, -1), 3, 1, h, w * c, pad, ring=ring), Ref(pad), Ref(y, mul(oy, w * c)))
@@ -242,6 +320,16 @@ def streamed(h: int = 6, w: int = 5, c: int = 4) -> Program:
     fill = lut("x", table, "ring", row)
     fill = replace(fill, args=(Ref("x", mul(r, row)), Ref("table"), Ref("ring", mul(Bin("%", r, Const(3)), row))))
     body = loop("r", h + 1, If(Bin("<", r, Const(h)), (fill,)), If(Bin("<=", Const(1), r), (pool,)))
-    buffers = [Buffer("x", "int8", h * row, "input"), Buffer("ring", "int8", 3 * row, "arena"), Buffer("y", "int8", h * row, "output"),
-               Buffer("pad", "int8", row, "rom", data=np.full(row, -128, np.int8)), table]
-    return program(buffers, [Function("stream", (body,), ("table", "pool"), op="MaxPool", outputs=("y",), result="y")], ["x"], ["y"])
+    buffers = [
+        Buffer("x", "int8", h * row, "input"),
+        Buffer("ring", "int8", 3 * row, "arena"),
+        Buffer("y", "int8", h * row, "output"),
+        Buffer("pad", "int8", row, "rom", data=np.full(row, -128, np.int8)),
+        table,
+    ]
+    return program(
+        buffers,
+        [Function("stream", (body,), ("table", "pool"), op="MaxPool", outputs=("y",), result="y")],
+        ["x"],
+        ["y"],
+    )

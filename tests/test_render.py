@@ -1,4 +1,5 @@
 """The emitted C: it compiles without a warning, and computes what the interpreter says, bit for bit."""
+
 from __future__ import annotations
 
 import os
@@ -25,7 +26,10 @@ I = Var("i")  # noqa: E741
 
 
 def meta(p, name="m", **kw):
-    infos = [tuple(emit.TensorInfo(n, p.buffers[n].dtype, (p.buffers[n].size,)) for n in names) for names in (p.inputs, p.outputs)]
+    infos = [
+        tuple(emit.TensorInfo(n, p.buffers[n].dtype, (p.buffers[n].size,)) for n in names)
+        for names in (p.inputs, p.outputs)
+    ]
     return emit.Meta(name, name, "00ff", "edgec 0", ("c99",), *infos, **kw)
 
 
@@ -43,9 +47,12 @@ def compiled(folder, p, cc="cc", flags=(), **kw) -> host.HostModel:
 
 def same(want: list[np.ndarray], got: list[np.ndarray]) -> bool:
     """Equal bits; any NaN is as good as any other."""
-    return all(np.array_equal(np.where(nan, 0, w.view(np.int32)), np.where(nan & np.isnan(g), 0, g.view(np.int32)))
-               if w.dtype == np.float32 and (nan := np.isnan(w)).any() else w.tobytes() == g.tobytes()
-               for w, g in zip(want, got, strict=True))
+    return all(
+        np.array_equal(np.where(nan, 0, w.view(np.int32)), np.where(nan & np.isnan(g), 0, g.view(np.int32)))
+        if w.dtype == np.float32 and (nan := np.isnan(w)).any()
+        else w.tobytes() == g.tobytes()
+        for w, g in zip(want, got, strict=True)
+    )
 
 
 # --- programs ------------------------------------------------------------------------------------
@@ -85,21 +92,47 @@ def test_rows_known_in_advance(tmp_path):
         write(args[2], read(args[0]).reshape(-1, 4).max(0))
 
     def call(first, count, step, at):
-        return Call("maxpool_s8", params | {"kh": count}, (Rows("x", first, count, step, 6, 4, "pad"), Ref("pad"), Ref("y", at)), ("y",), meaning)
+        return Call(
+            "maxpool_s8",
+            params | {"kh": count},
+            (Rows("x", first, count, step, 6, 4, "pad"), Ref("pad"), Ref("y", at)),
+            ("y",),
+            meaning,
+        )
 
-    body = (call(Const(-1), 3, 2, Const(0)), call(Const(4), 3, 1, Const(4)),
-            loop("i", 2, call(add(I, -1), 1, 1, add(Bin("*", I, Const(4)), 8)), call(add(I, 1), 3, 2, add(Bin("*", I, Const(4)), 16))))
-    p = program([Buffer("x", "int8", 24, "input"), Buffer("y", "int8", 24, "output"), Buffer("pad", "int8", 4, "rom", data=np.full(4, -128, np.int8))],
-                [Function("s", body)], ["x"], ["y"])
+    body = (
+        call(Const(-1), 3, 2, Const(0)),
+        call(Const(4), 3, 1, Const(4)),
+        loop(
+            "i",
+            2,
+            call(add(I, -1), 1, 1, add(Bin("*", I, Const(4)), 8)),
+            call(add(I, 1), 3, 2, add(Bin("*", I, Const(4)), 16)),
+        ),
+    )
+    p = program(
+        [
+            Buffer("x", "int8", 24, "input"),
+            Buffer("y", "int8", 24, "output"),
+            Buffer("pad", "int8", 4, "rom", data=np.full(4, -128, np.int8)),
+        ],
+        [Function("s", body)],
+        ["x"],
+        ["y"],
+    )
     x = np.random.default_rng(2).integers(-128, 128, 24).astype(np.int8)
     assert same(run(p, [x]), compiled(tmp_path, p, "gcc", UBSAN).run([x]))
 
 
 def real_functions():
-    names = "exp log sqrt tanh erf sin cos tan asin acos atan sinh cosh asinh acosh atanh floor ceil round rint trunc abs".split()
+    names = "exp log sqrt tanh erf sin cos tan asin acos atan sinh cosh asinh acosh atanh".split()
+    names += "floor ceil round rint trunc abs".split()
     x = Load("x", I, "float32")
     body = [Store("y", add(Bin("*", I, Const(len(names) + 2)), k), Fn(n, (x,))) for k, n in enumerate(names)]
-    body += [Store("y", add(Bin("*", I, Const(len(names) + 2)), len(names) + k), Fn(n, (x, Const(0.75, "float32")))) for k, n in enumerate(("pow", "fmod"))]
+    body += [
+        Store("y", add(Bin("*", I, Const(len(names) + 2)), len(names) + k), Fn(n, (x, Const(0.75, "float32"))))
+        for k, n in enumerate(("pow", "fmod"))
+    ]
     buffers = [Buffer("x", "float32", 16, "input"), Buffer("y", "float32", 16 * (len(names) + 2), "output")]
     return program(buffers, [Function("s", (loop("i", 16, *body),))], ["x"], ["y"])
 
@@ -107,15 +140,21 @@ def real_functions():
 def test_real_functions_have_their_names_in_c(tmp_path):
     p = real_functions()
     x = np.linspace(0.05, 0.95, 16).astype(np.float32)
-    got, = compiled(tmp_path, p).run([x])
+    (got,) = compiled(tmp_path, p).run([x])
     np.testing.assert_allclose(got, run(p, [x])[0], rtol=1e-6)
 
 
 def test_a_loop_bound_keeps_its_first_value(tmp_path):
-    body = [Let("n", "int32", Const(3)), loop("i", 8, Store("y", I, Const(0))),
-            replace(loop("i", 8, Set("n", Const(1)), Store("y", Bin("min", I, Const(7)), Const(5))), hi=Bin("min", Var("n"), Const(8)))]
+    body = [
+        Let("n", "int32", Const(3)),
+        loop("i", 8, Store("y", I, Const(0))),
+        replace(
+            loop("i", 8, Set("n", Const(1)), Store("y", Bin("min", I, Const(7)), Const(5))),
+            hi=Bin("min", Var("n"), Const(8)),
+        ),
+    ]
     p = program([Buffer("y", "int32", 8, "output")], [Function("s", tuple(body))], [], ["y"])
-    got, = compiled(tmp_path, p).run([])
+    (got,) = compiled(tmp_path, p).run([])
     assert got.tolist() == [5, 5, 5, 0, 0, 0, 0, 0] == run(p, [])[0].tolist()
 
 
@@ -123,15 +162,37 @@ def test_comparisons_that_the_types_decide(tmp_path):
     """Compilers warn about these; the text holds their results."""
     x = Load("x", I, "uint8")
     unread = Let("v", "uint8", x)
-    value = Fn("select", (Bin("and", Bin("<=", Const(0, "uint8"), x), Bin("<=", Var("v", "uint8"), Const(255, "uint8"))), Const(1), Const(0)), "int32")
-    p = program([Buffer("x", "uint8", 8, "input"), Buffer("y", "int32", 8, "output")],
-                [Function("s", (loop("i", 8, unread, Store("y", I, value)),))], ["x"], ["y"])
+    value = Fn(
+        "select",
+        (
+            Bin("and", Bin("<=", Const(0, "uint8"), x), Bin("<=", Var("v", "uint8"), Const(255, "uint8"))),
+            Const(1),
+            Const(0),
+        ),
+        "int32",
+    )
+    p = program(
+        [Buffer("x", "uint8", 8, "input"), Buffer("y", "int32", 8, "output")],
+        [Function("s", (loop("i", 8, unread, Store("y", I, value)),))],
+        ["x"],
+        ["y"],
+    )
     for k, cc in enumerate(COMPILERS):
         assert compiled(tmp_path / str(k), p, cc).run([np.zeros(8, np.uint8)])[0].tolist() == [1] * 8
 
 
 def test_state_lasts_until_reset(tmp_path):
-    step = Function("s", (loop("i", 4, Store("s", I, Bin("+", Bin("&", Load("s", I, "int32"), Const(255)), Const(1))), Store("y", I, Load("s", I, "int32"))),))
+    step = Function(
+        "s",
+        (
+            loop(
+                "i",
+                4,
+                Store("s", I, Bin("+", Bin("&", Load("s", I, "int32"), Const(255)), Const(1))),
+                Store("y", I, Load("s", I, "int32")),
+            ),
+        ),
+    )
     p = program([Buffer("s", "int32", 4, "state"), Buffer("y", "int32", 4, "output")], [step], [], ["y"])
     model = compiled(tmp_path, p)
     assert [model.run([])[0][0] for _ in range(3)] == [1, 2, 3]
@@ -146,12 +207,21 @@ def test_constants_of_every_dtype_come_through(tmp_path):
         info = np.iinfo(dtype)
         data = np.concatenate([np.array([info.min, info.max], dtype), rng.integers(info.min, info.max, 30, dtype)])
         buffers += [Buffer(f"c_{dtype}", dtype, 32, "rom", data=data), Buffer(f"y_{dtype}", dtype, 32, "output")]
-    reals = np.array([0.1, -0.0, 1e-45, 1.1754942e-38, 3.4028235e38, np.inf, -np.inf, np.nan, 1 / 3, 16777216.0, 1e10, 123456.79], np.float32)
-    buffers += [Buffer("c_float32", "float32", 12, "rom", data=reals), Buffer("y_float32", "float32", 12, "output"),
-                Buffer("c_bool", "bool", 3, "rom", data=np.array([True, False, True])), Buffer("y_bool", "bool", 3, "output")]
+    reals = np.array(
+        [0.1, -0.0, 1e-45, 1.1754942e-38, 3.4028235e38, np.inf, -np.inf, np.nan, 1 / 3, 16777216.0, 1e10, 123456.79],
+        np.float32,
+    )
+    buffers += [
+        Buffer("c_float32", "float32", 12, "rom", data=reals),
+        Buffer("y_float32", "float32", 12, "output"),
+        Buffer("c_bool", "bool", 3, "rom", data=np.array([True, False, True])),
+        Buffer("y_bool", "bool", 3, "output"),
+    ]
     for c, y in zip(buffers[::2], buffers[1::2], strict=True):
         steps.append(Function(f"copy_{c.dtype}", (loop("i", c.size, Store(y.name, I, Load(c.name, I, c.dtype))),)))
-    steps.append(Function("literals", tuple(Store("z", Const(k), Const(float(v), "float32")) for k, v in enumerate(reals))))
+    steps.append(
+        Function("literals", tuple(Store("z", Const(k), Const(float(v), "float32")) for k, v in enumerate(reals)))
+    )
     p = program([*buffers, Buffer("z", "float32", 12, "output")], steps, [], [b.name for b in buffers[1::2]] + ["z"])
     assert same(run(p, []), compiled(tmp_path, p).run([]))
 
@@ -162,7 +232,12 @@ def test_constants_of_every_dtype_come_through(tmp_path):
 def two_tables(n_second=8):
     table = Buffer("table", "int8", 256, "rom", data=np.random.default_rng(1).integers(-128, 128, 256).astype(np.int8))
     steps = [Function("a", (lut("x", table, "t", 8),), ("first/*",)), Function("b", (lut("t", table, "y", n_second),))]
-    return program([Buffer("x", "int8", 8, "input"), Buffer("t", "int8", 8, "arena"), Buffer("y", "int8", 8, "output"), table], steps, ["x"], ["y"])
+    return program(
+        [Buffer("x", "int8", 8, "input"), Buffer("t", "int8", 8, "arena"), Buffer("y", "int8", 8, "output"), table],
+        steps,
+        ["x"],
+        ["y"],
+    )
 
 
 def test_a_kernel_of_several_steps_is_compiled_once():
@@ -199,10 +274,28 @@ def test_kernels_work_in_place(tmp_path):
 
 
 def test_identifiers():
-    names = ["/conv1/Conv_output_0", "a;b:0", "", "9x", "int", "class", "ec_requant", "arena", "größe", "_", "x" * 200, "__a"]
+    names = [
+        "/conv1/Conv_output_0",
+        "a;b:0",
+        "",
+        "9x",
+        "int",
+        "class",
+        "ec_requant",
+        "arena",
+        "größe",
+        "_",
+        "x" * 200,
+        "__a",
+    ]
     out = [render_c.identifier(n) for n in names]
     assert all(o.isidentifier() and o.isascii() and len(o) <= 50 for o in out)
-    assert out[:4] == ["conv1_Conv_output_0", "a_b_0", "t", "t_9x"] and not {*out} & {"int", "class", "arena", "ec_requant"}
+    assert out[:4] == ["conv1_Conv_output_0", "a_b_0", "t", "t_9x"] and not {*out} & {
+        "int",
+        "class",
+        "arena",
+        "ec_requant",
+    }
 
 
 def test_names_stay_apart():
@@ -224,7 +317,9 @@ def test_strings_and_comments_hold_any_text(tmp_path):
 def test_hostile_names(tmp_path):
     """Buffers, variables and steps called like C's words, like each other and like the interface."""
     names = ["int", "m", "m_run", "arena", "a/b", "a.b", "NULL", "rows", "k", "r", "ec_lut_s8", "bool", "step"]
-    buffers = [Buffer(n, "int8", 8, "input" if n == names[0] else "output" if n == names[-1] else "arena") for n in names]
+    buffers = [
+        Buffer(n, "int8", 8, "input" if n == names[0] else "output" if n == names[-1] else "arena") for n in names
+    ]
     steps = []
     for k, (a, b) in enumerate(zip(names, names[1:], strict=False)):
         v = Var(["for", "i", a, b, "k"][k % 5])
@@ -242,15 +337,30 @@ def test_float_literals_are_exact(value):
     assert text.endswith("f") and np.float32(text[:-1]) == x and len(text) < 16
 
 
-@pytest.mark.parametrize("value, dtype, text", [
-    (-2**31, "int32", "INT32_MIN"), (-2**63, "int64", "INT64_MIN"), (2**63, "uint64", "UINT64_C(9223372036854775808)"),
-    (-5, "int64", "-INT64_C(5)"), (7, "uint32", "7u"), (-7, "int8", "-7"), (True, "bool", "true"), (float("inf"), "float32", "EC_INFINITY")])
+@pytest.mark.parametrize(
+    "value, dtype, text",
+    [
+        (-(2**31), "int32", "INT32_MIN"),
+        (-(2**63), "int64", "INT64_MIN"),
+        (2**63, "uint64", "UINT64_C(9223372036854775808)"),
+        (-5, "int64", "-INT64_C(5)"),
+        (7, "uint32", "7u"),
+        (-7, "int8", "-7"),
+        (True, "bool", "true"),
+        (float("inf"), "float32", "EC_INFINITY"),
+    ],
+)
 def test_literals(value, dtype, text):
     assert render_c.literal(value, dtype) == text
 
 
 def test_an_infinite_kernel_bound_is_no_clamp():
-    assert [render_c.param(v) for v in (-np.inf, np.finfo(np.float32).max, 6.0, 3)] == ["-EC_INF", "EC_INF", "6.0f", "3"]
+    assert [render_c.param(v) for v in (-np.inf, np.finfo(np.float32).max, 6.0, 3)] == [
+        "-EC_INF",
+        "EC_INF",
+        "6.0f",
+        "3",
+    ]
 
 
 # --- the package ---------------------------------------------------------------------------------
@@ -264,7 +374,10 @@ def test_files_and_headers():
 
 def test_overlays_take_the_first_folder_that_has_a_header():
     base = emit.paths.data("runtime_c")
-    shared = sorted({p.name for p in (base / "kernel" / "dsp").glob("*.h")} & {p.name for p in (base / "kernel" / "c99").glob("*.h")})
+    shared = sorted(
+        {p.name for p in (base / "kernel" / "dsp").glob("*.h")}
+        & {p.name for p in (base / "kernel" / "c99").glob("*.h")}
+    )
     assert shared
     for isa, folder in ((("dsp", "c99"), "dsp"), (("c99",), "c99")):
         found = emit.runtime([shared[0]], isa)
@@ -300,10 +413,11 @@ int main(void)
     CHECK(7, m_input(&m, M_INPUTS) == NULL && m_output(&m, M_OUTPUTS) == NULL && m_output(&m, 99) == NULL)
     for (int i = 0; i < 8; i++) { ((int8_t *)m_input(&m, 0))[i] = (int8_t)i; }
     CHECK(8, m_run(&m) == EC_OK && steps == M_STEPS && M_STEPS == 2)
-    CHECK(9, m_info.n_inputs == 1 && m_info.n_outputs == 1 && m_info.n_steps == 2 && m_info.arena_bytes == M_ARENA_BYTES)
+    CHECK(9, m_info.n_inputs == 1 && m_info.n_outputs == 1 && m_info.n_steps == 2)
     CHECK(10, m_info.inputs[0].dtype == EC_INT8 && m_info.inputs[0].rank == 2 && m_info.inputs[0].shape[1] == 4)
     CHECK(11, m_info.inputs[0].bytes == M_INPUT_0_BYTES && M_INPUT_0_ELEMENTS == 8 && M_INPUT_0_DTYPE == EC_INT8)
-    CHECK(12, M_OUTPUT_0_SCALE == 0.1f && M_OUTPUT_0_ZERO_POINT == -3 && m_info.outputs[0].zero_point == -3 && m_info.outputs[0].scale == 0.1f)
+    CHECK(12, M_OUTPUT_0_SCALE == 0.1f && m_info.outputs[0].scale == 0.1f && m_info.arena_bytes == M_ARENA_BYTES)
+    CHECK(15, M_OUTPUT_0_ZERO_POINT == -3 && m_info.outputs[0].zero_point == -3)
     CHECK(13, &arena[m_steps[1].offset] == m_output(&m, 0) && m_steps[1].bytes == 8 && m_steps[0].name[0] == 'f')
     CHECK(14, m_init(&other, arena, sizeof arena) == EC_OK)
     return 0;
@@ -313,12 +427,18 @@ int main(void)
 
 def interface_package(name="m"):
     p = two_tables()
-    m = replace(meta(p, name), inputs=(emit.TensorInfo("in", "int8", (2, 4)),), outputs=(emit.TensorInfo("out", "int8", (8,), 0.1, -3),))
+    m = replace(
+        meta(p, name),
+        inputs=(emit.TensorInfo("in", "int8", (2, 4)),),
+        outputs=(emit.TensorInfo("out", "int8", (8,), 0.1, -3),),
+    )
     return emit.package(planned(p), m)
 
 
 def compile_run(folder, sources, *flags, cc="gcc", run=True):
-    done = subprocess.run([cc, *flags, "-Wall", "-Wextra", "-Werror", *sources, "-o", "prog"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [cc, *flags, "-Wall", "-Wextra", "-Werror", *sources, "-o", "prog"], cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return subprocess.run([folder / "prog"], capture_output=True, text=True).returncode if run else 0
 
@@ -331,7 +451,15 @@ def test_the_c_interface(tmp_path, cc):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
 def test_the_header_is_cpp_too(tmp_path):
-    main = '#include "m.h"\nint main() { m_t m; return m_init(&m, nullptr, 0) == EC_ERR_NULL && m_info.n_steps == 2 && m_steps[0].bytes == 8 ? 0 : 1; }\n'
+    main = """
+#include "m.h"
+int main()
+{
+    m_t m;
+    const bool ok = m_init(&m, nullptr, 0) == EC_ERR_NULL && m_info.n_steps == 2 && m_steps[0].bytes == 8;
+    return ok ? 0 : 1;
+}
+"""
     write(tmp_path, interface_package() | {"main.cpp": main})
     for c in ("m", "m_weights"):
         subprocess.run(["gcc", "-std=c99", "-c", f"{c}.c", "-o", f"{c}.o"], cwd=tmp_path, check=True)
@@ -354,7 +482,12 @@ int main(void)
     write(tmp_path / "a", interface_package())
     write(tmp_path / "b", emit.package(other, meta(other, "other")))
     write(tmp_path, {"main.c": main})
-    assert compile_run(tmp_path, ["main.c", "a/m.c", "a/m_weights.c", "b/other.c", "b/other_weights.c"], "-std=c99", "-pedantic") == 0
+    assert (
+        compile_run(
+            tmp_path, ["main.c", "a/m.c", "a/m_weights.c", "b/other.c", "b/other_weights.c"], "-std=c99", "-pedantic"
+        )
+        == 0
+    )
 
 
 @pytest.mark.skipif(not shutil.which(toolchain.ARM_GCC), reason="no ARM compiler")
@@ -364,8 +497,12 @@ def test_it_compiles_for_arm_without_a_warning(tmp_path, cpu):
         p = Random(seed, steps=20).program()
         folder = write(tmp_path / str(seed), emit.package(planned(p), meta(p)))
         for source in ("m.c", "m_weights.c"):
-            done = subprocess.run([toolchain.ARM_GCC, f"-mcpu={cpu}", "-mthumb", *toolchain.CFLAGS, "-Werror", "-O2", "-c", source], cwd=folder,
-                                  capture_output=True, text=True)
+            done = subprocess.run(
+                [toolchain.ARM_GCC, f"-mcpu={cpu}", "-mthumb", *toolchain.CFLAGS, "-Werror", "-O2", "-c", source],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+            )
             assert done.returncode == 0, done.stderr
 
 
@@ -379,12 +516,21 @@ def test_a_model_without_steps_or_inputs(tmp_path):
 
 def test_the_text_is_the_same_everywhere(tmp_path):
     """Another hash seed, locale, time zone and directory."""
-    script = ("import sys; sys.path[:0] = sys.argv[1:]\nfrom test_render import *\n"
-              "p = loop_passes.optimise(Random(3, steps=15).program())\nimport json; print(json.dumps(emit.package(planned(p), meta(p))))")
+    script = (
+        "import sys; sys.path[:0] = sys.argv[1:]\nfrom test_render import *\n"
+        "import json\np = loop_passes.optimise(Random(3, steps=15).program())\n"
+        "print(json.dumps(emit.package(planned(p), meta(p))))"
+    )
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    out = [subprocess.run([sys.executable, "-c", script, *paths], cwd=cwd, check=True, capture_output=True, env={**os.environ, **env}).stdout
-           for cwd, env in (("/", {"PYTHONHASHSEED": "1", "LC_ALL": "C", "TZ": "UTC"}),
-                            (tmp_path, {"PYTHONHASHSEED": "2", "LC_ALL": "de_DE.UTF-8", "TZ": "Asia/Tokyo"}))]
+    out = [
+        subprocess.run(
+            [sys.executable, "-c", script, *paths], cwd=cwd, check=True, capture_output=True, env={**os.environ, **env}
+        ).stdout
+        for cwd, env in (
+            ("/", {"PYTHONHASHSEED": "1", "LC_ALL": "C", "TZ": "UTC"}),
+            (tmp_path, {"PYTHONHASHSEED": "2", "LC_ALL": "de_DE.UTF-8", "TZ": "Asia/Tokyo"}),
+        )
+    ]
     assert out[0] == out[1] and len(out[0]) > 1000
 
 
@@ -392,14 +538,18 @@ def test_the_text_is_the_same_everywhere(tmp_path):
 def test_weights_are_written_fast(dtype):
     rng = np.random.default_rng(0)
     n = 500_000 // np.dtype(dtype).itemsize
-    data = rng.standard_normal(n).astype(dtype) if dtype == "float32" else rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, n, dtype)
+    data = (
+        rng.standard_normal(n).astype(dtype)
+        if dtype == "float32"
+        else rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, n, dtype)
+    )
     start = time.perf_counter()
     text = emit.array_text(data)
     assert time.perf_counter() - start < 1.5
     assert max(map(len, text.splitlines())) <= render_c.WIDTH
-    words = text.replace("u", "").replace("f", "").replace(",", " ").split() if dtype != "uint32" else text.replace(",", " ").replace("u", "").split()
-    back = np.array([int(w, 0) for w in words] if dtype != "float32" else [np.float32(w) for w in words]).astype(dtype)
-    np.testing.assert_array_equal(back, data)
+    words = [w.strip().rstrip("uf" if dtype == "float32" else "u") for w in text.split(",")]
+    read = np.float32 if dtype == "float32" else lambda w: int(w, 0)
+    np.testing.assert_array_equal(np.array([read(w) for w in words]).astype(dtype), data)
 
 
 def test_steps_tell_where_their_result_is():
@@ -414,14 +564,22 @@ def test_steps_tell_where_their_result_is():
 def test_a_pool_row_by_row(tmp_path):
     """Padding rows, one of each kind of border."""
     pad = Buffer("pad", "int8", 20, "rom", data=np.full(20, -128, np.int8))
-    p = program([Buffer("x", "int8", 120, "input"), Buffer("y", "int8", 120, "output"), pad],
-                [Function("pool", (maxpool_rows("x", "y", "pad", 6, 5, 4),))], ["x"], ["y"])
+    p = program(
+        [Buffer("x", "int8", 120, "input"), Buffer("y", "int8", 120, "output"), pad],
+        [Function("pool", (maxpool_rows("x", "y", "pad", 6, 5, 4),))],
+        ["x"],
+        ["y"],
+    )
     x = np.random.default_rng(0).integers(-128, 128, 120).astype(np.int8)
     assert same(run(p, [x]), compiled(tmp_path, p, "gcc", UBSAN).run([x]))
 
 
 def test_bool_memory_may_hold_any_byte(tmp_path):
-    p = program([Buffer("x", "bool", 8, "input"), Buffer("y", "int32", 8, "output")],
-                [Function("s", (loop("i", 8, Store("y", I, cast(Load("x", I, "bool"), "int32"))),))], ["x"], ["y"])
+    p = program(
+        [Buffer("x", "bool", 8, "input"), Buffer("y", "int32", 8, "output")],
+        [Function("s", (loop("i", 8, Store("y", I, cast(Load("x", I, "bool"), "int32"))),))],
+        ["x"],
+        ["y"],
+    )
     got = compiled(tmp_path, p, "gcc", UBSAN).run_bytes([bytes([0, 1, 2, 128, 255, 0, 1, 7])])
     assert np.frombuffer(got[0], np.int32).tolist() == [0, 1, 1, 1, 1, 0, 1, 1]

@@ -1,4 +1,5 @@
 """Templates hold no logic: names, members, for, if and a few filters. Everything else is decided in Python."""
+
 from __future__ import annotations
 
 import jinja2
@@ -9,7 +10,16 @@ from edgec import paths
 
 FOLDER = paths.data("templates")
 TEMPLATES = sorted(p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*.j2"))
-ALLOWED = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Getattr, nodes.For, nodes.If, nodes.Filter)
+ALLOWED = (
+    nodes.Template,
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Name,
+    nodes.Getattr,
+    nodes.For,
+    nodes.If,
+    nodes.Filter,
+)
 FILTERS = {"upper", "hex", "join", "e"}
 
 
@@ -39,13 +49,31 @@ def test_a_template_holds_no_logic(name):
     assert not faults((FOLDER / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("text", [
-    "{% set x = 1 %}", "{% macro f() %}{% endmacro %}", "{% import 'a' as b %}", "{% include 'a' %}", "{{ a + 1 }}", "{{ f() }}",
-    "{{ a.f() }}", "{{ a[0] }}", "{{ a ~ b }}", "{% if a == 1 %}{% endif %}", "{% if a and b %}{% endif %}", "{{ a | length }}",
-    "{% for a in b if a.c %}{% endfor %}", "{{ 1 }}", "{% block a %}{% endblock %}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% set x = 1 %}",
+        "{% macro f() %}{% endmacro %}",
+        "{% import 'a' as b %}",
+        "{% include 'a' %}",
+        "{{ a + 1 }}",
+        "{{ f() }}",
+        "{{ a.f() }}",
+        "{{ a[0] }}",
+        "{{ a ~ b }}",
+        "{% if a == 1 %}{% endif %}",
+        "{% if a and b %}{% endif %}",
+        "{{ a | length }}",
+        "{% for a in b if a.c %}{% endfor %}",
+        "{{ 1 }}",
+        "{% block a %}{% endblock %}",
+    ],
+)
 def test_the_lint_finds(text):
     assert faults(text)
 
 
 def test_the_lint_allows():
-    assert not faults("{% for a in b %}{{ a.c | upper }}{% else %}{{ d | join(', ') }}{% endfor %}{% if x %}y{% else %}z{% endif %}")
+    assert not faults(
+        "{% for a in b %}{{ a.c | upper }}{% else %}{{ d | join(', ') }}{% endfor %}{% if x %}y{% else %}z{% endif %}"
+    )

@@ -90,7 +90,7 @@ def _columns(params: Params) -> int:
     columns = min(((params["out_w"] + 1) // 2 - 1) * stride + kw, SLIDE // column)
     halves = params["out_w"] > 16 or (params["out_w"] > 2 and params["out_w"] % 2 == 0)
     simple = params["dilation_w"] == params["groups"] == 1 and params["in_c"] % 4 == 0
-    return columns if simple and halves and kw > stride and columns >= kw + stride else 0
+    return columns if simple and halves and kw > 2 * stride and columns >= kw + stride else 0
 
 
 def conv_accepts(params: Params, w: Array, bias: Array) -> str | None:

@@ -288,5 +288,8 @@ def explicit_windows(graph: Graph) -> Graph:
             return None
         kernel = r.type(node.inputs[1]).shape[2:] if node.op == "Conv" else None
         w = window(node, r.type(node.inputs[0]).shape[2:], kernel)
-        return [node.with_(attrs={"auto_pad": "NOTSET", "pads": w.pads, "kernel_shape": w.kernel, "strides": w.strides, "dilations": w.dilations})]
+        new = {"auto_pad": "NOTSET", "pads": w.pads, "kernel_shape": w.kernel, "strides": w.strides}
+        if node.op != "AveragePool" or any(d != 1 for d in w.dilations):  # a pool has dilations only since opset 19
+            new["dilations"] = w.dilations
+        return [node.with_(attrs=new)]
     return rewrite_nodes(graph, rule)

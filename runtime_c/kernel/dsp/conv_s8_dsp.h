@@ -53,36 +53,44 @@ EC_KERNEL int8_t *ec_convd_copy(const ec_conv_s8_dsp_t *p, const int8_t *row, co
     return to;
 }
 
-/* Widens taps k..k+3 of a run, where it has them. */
-EC_KERNEL void ec_convd_quad(int8_t *to, const int8_t *from, int32_t k, int32_t run)
+/* The words of taps k..k+3; they go to words 0 and 2 of `to`. */
+EC_KERNEL void ec_convd_put(int8_t *to, uint32_t taps)
 {
-    if (run >= k + 4) {
-        const uint32_t a = ec_ld4(from + k);
-        ec_st4(to + 4 * k, ec_sxtb16(a));
-        ec_st4(to + 4 * k + 8, ec_sxtb16_ror8(a));
-    }
+    ec_st4(to, ec_sxtb16(taps));
+    ec_st4(to + 8, ec_sxtb16_ror8(taps));
 }
 
-/* ec_widen for one run. A short one whose length the compiler knows becomes a few straight instructions. */
+/* ec_widen for one run. A short one whose length the compiler knows becomes a few straight instructions, loads first. */
 EC_KERNEL void ec_convd_widen_run(int8_t *to, const int8_t *from, int32_t run)
 {
     if (run > 16) {
         ec_widen(to, &from, 0, run, 1);
         return;
     }
-    ec_convd_quad(to, from, 0, run);
-    ec_convd_quad(to, from, 4, run);
-    ec_convd_quad(to, from, 8, run);
-    ec_convd_quad(to, from, 12, run);
-    from += run / 4 * 4;
+    const uint32_t a = run >= 4 ? ec_ld4(from) : 0u, b = run >= 8 ? ec_ld4(from + 4) : 0u;
+    const uint32_t c = run >= 12 ? ec_ld4(from + 8) : 0u, d = run >= 16 ? ec_ld4(from + 12) : 0u;
+    const int8_t *rest = from + run / 4 * 4;
+    const int32_t x = run % 4 > 0 ? rest[0] : 0, y = run % 4 > 1 ? rest[1] : 0, z = run % 4 > 2 ? rest[2] : 0;
+    if (run >= 4) {
+        ec_convd_put(to, a);
+    }
+    if (run >= 8) {
+        ec_convd_put(to + 16, b);
+    }
+    if (run >= 12) {
+        ec_convd_put(to + 32, c);
+    }
+    if (run >= 16) {
+        ec_convd_put(to + 48, d);
+    }
     to += run / 4 * 16;
     if (run % 4 == 1) {
-        ec_st4(to, (uint32_t)(int32_t)from[0]);
+        ec_st4(to, (uint32_t)x);
     } else if (run % 4 == 2) {
-        ec_st4(to, ec_pkhbt((uint32_t)(int32_t)from[0], (uint32_t)(int32_t)from[1]));
+        ec_st4(to, ec_pkhbt((uint32_t)x, (uint32_t)y));
     } else if (run % 4 == 3) {
-        ec_st4(to, ec_pkhbt((uint32_t)(int32_t)from[0], (uint32_t)(int32_t)from[2]));
-        ec_st4(to + 8, (uint32_t)(int32_t)from[1]);
+        ec_st4(to, ec_pkhbt((uint32_t)x, (uint32_t)z));
+        ec_st4(to + 8, (uint32_t)y);
     }
 }
 
@@ -192,7 +200,7 @@ EC_KERNEL int32_t ec_convd_columns(const ec_conv_s8_dsp_t *p)
 /* Is the row computed by a sliding window? Its taps come column by column, [kw][kh][in_c]. */
 EC_KERNEL bool ec_convd_slides(const ec_conv_s8_dsp_t *p)
 {
-    return p->kw > p->stride_w && p->dilation_w == 1 && p->groups == 1 && p->in_c % 4 == 0 &&
+    return p->kw > 2 * p->stride_w && p->dilation_w == 1 && p->groups == 1 && p->in_c % 4 == 0 &&
            (p->out_w > 16 || (p->out_w > 2 && p->out_w % 2 == 0)) && ec_convd_columns(p) >= p->kw + p->stride_w;
 }
 

@@ -15,9 +15,10 @@
 #pragma GCC diagnostic ignored "-Wunused-parameter" /* assembler reads them where the calling convention puts them */
 #pragma GCC diagnostic ignored "-Woverlength-strings"
 
-/* [sp] of both functions: 0 x of the channel, 4 end of its blocks, 8 w, 12 out of the channel, 16 out, 20 bias,
- * 24 multiplier, 28 first block, 32 last block, 36 byte offset of the channels, 40 x, 44 x of channel 4, 48 rows,
- * 52-87 saved, 88 in_step, 92 out_step, 96 pairs, 100 edges, 104 pad, 108 out_w, 112 c, 116 groups */
+/* [sp] of both functions: 0 how far a channel moves x, less 12; 4 end of the blocks of channel 0; 8 w; 12 how far a
+ * channel moves out, negated, plus 1; 16 out; 20 bias; 24 multiplier; 28 first block; 32 last block; 36 byte offset of
+ * the channels; 40 x; 44 x of channel 4; 48 rows; 52-87 saved; 88 in_step; 92 out_step; 96 pairs; 100 edges; 104 pad;
+ * 108 out_w; 112 c; 116 groups */
 
 /* Three words (top, middle: lo hi; other: the bottom of this column and of the next) of four channels, torn apart. */
 #define EC_DW_PAIR(lo, hi, o0, o1, o2, o3)                                                                             \
@@ -43,18 +44,16 @@
     "4:\n cmp lr,#0\n bgt 2b\n b 7b\n"                                                                                 \
     "6:\n"
 
-/* The first channel's x, then for each channel its weights, and to its first block. */
+/* For each channel its weights, and to its first block; r9 is the bias. */
 #define EC_DW_CHANNEL                                                                                                  \
-    "ldr r0,[sp,#40]\n str r0,[sp,#0]\n"                                                                               \
-    "8:\n ldr r1,[sp,#8]\n ldr r0,[sp,#0]\n ldr lr,[sp,#12]\n ldm r1!,{r4-r10}\n"                                      \
-    "str r9,[sp,#20]\n str r10,[sp,#24]\n str r1,[sp,#8]\n str lr,[sp,#16]\n add lr,lr,#1\n str lr,[sp,#12]\n"         \
-    "add r1,r0,#12\n str r1,[sp,#0]\n"                                                                                 \
-    "ldr pc,[sp,#28]\n"
+    "ldr r0,[sp,#40]\n"                                                                                                \
+    "8:\n ldr r1,[sp,#8]\n ldm r1!,{r4-r10}\n str r9,[sp,#20]\n str r10,[sp,#24]\n str r1,[sp,#8]\n ldr pc,[sp,#28]\n"
 
 /* After a channel's last block: the next channel, the next four. */
 #define EC_DW_NEXT                                                                                                     \
-    "ldr r1,[sp,#0]\n ldr r2,[sp,#44]\n ldr r3,[sp,#36]\n ldr r4,[sp,#116]\n cmp r1,r2\n bne 8b\n"                     \
-    "adds r3,#4\n subs r4,#1\n str r3,[sp,#36]\n str r4,[sp,#116]\n bne 1b\n"                                          \
+    "ldr r1,[sp,#16]\n ldr r2,[sp,#12]\n ldr r3,[sp,#0]\n ldr lr,[sp,#44]\n"                                           \
+    "adds r1,r2\n str r1,[sp,#16]\n subs r0,r0,r3\n cmp r0,lr\n bne 8b\n"                                             \
+    "ldr r3,[sp,#36]\n ldr r4,[sp,#116]\n adds r3,#4\n subs r4,#1\n str r3,[sp,#36]\n str r4,[sp,#116]\n bne 1b\n"    \
     "add sp,#52\n pop {r4-r11,pc}\n"
 
 /* r9-r12 requantised and stored, out_step bytes apart; out moved on. r2 multiplier, r3 c; leaves the end of x in r2. */
@@ -74,13 +73,15 @@ EC_ASM_FUNCTION void ec_dw3_s1(const int8_t *const *rows, const uint32_t *w, int
 {
     __asm__ volatile(
         "push {r4-r11,lr}\n sub sp,#52\n"
-        "str r1,[sp,#8]\n str r2,[sp,#12]\n str r3,[sp,#40]\n str r0,[sp,#48]\n"
+        "str r1,[sp,#8]\n str r2,[sp,#16]\n str r3,[sp,#40]\n str r0,[sp,#48]\n"
         "movs r4,#0\n str r4,[sp,#36]\n add r4,r3,#48\n str r4,[sp,#44]\n"
         /* out_w = 4 blocks + last, last in {0, 2, 3, 5} */
         "ldr r4,[sp,#108]\n and r5,r4,#3\n cmp r5,#1\n it eq\n moveq r5,#5\n subs r4,r4,r5\n"
-        "movs r6,#24\n mla r6,r4,r6,r3\n str r6,[sp,#4]\n"
-        "adr r6,13f\n cmp r5,#2\n it eq\n adreq r6,10f\n cmp r5,#3\n it eq\n adreq r6,11f\n cmp r5,#5\n it eq\n adreq r6,12f\n"
-        "adds r6,#1\n str r6,[sp,#32]\n cmp r4,#0\n it ne\n adrne r6,9f\n it ne\n addne r6,#1\n str r6,[sp,#28]\n"
+        "movs r6,#24\n muls r6,r4\n adds r7,r3,r6\n str r7,[sp,#4]\n subs r6,#12\n str r6,[sp,#0]\n"
+        "ldr r6,[sp,#92]\n muls r6,r4\n rsb r6,r6,#1\n str r6,[sp,#12]\n"
+        "adr r6,13f\n cmp r5,#2\n it eq\n adreq r6,10f\n cmp r5,#3\n it eq\n adreq r6,11f\n"
+        "cmp r5,#5\n it eq\n adreq r6,12f\n adds r6,#1\n str r6,[sp,#32]\n"
+        "cmp r4,#0\n ite eq\n addeq r6,#4\n adrne r6,9f+5\n str r6,[sp,#28]\n" /* past the load of the bias */
         EC_DW_TEAR
         EC_DW_CHANNEL
         ".balign 4\n9:\n" /* four outputs, 59 cycles */
@@ -140,13 +141,14 @@ EC_ASM_FUNCTION void ec_dw3_s2(const int8_t *const *rows, const uint32_t *w, int
 {
     __asm__ volatile(
         "push {r4-r11,lr}\n sub sp,#52\n"
-        "str r1,[sp,#8]\n str r2,[sp,#12]\n str r3,[sp,#40]\n str r0,[sp,#48]\n"
+        "str r1,[sp,#8]\n str r2,[sp,#16]\n str r3,[sp,#40]\n str r0,[sp,#48]\n"
         "movs r4,#0\n str r4,[sp,#36]\n add r4,r3,#48\n str r4,[sp,#44]\n"
         /* out_w = 4 blocks + last, one by one */
         "ldr r4,[sp,#108]\n and r5,r4,#3\n subs r4,r4,r5\n"
-        "movs r6,#48\n mla r6,r4,r6,r3\n str r6,[sp,#4]\n"
+        "movs r6,#48\n mla r7,r4,r6,r3\n str r7,[sp,#4]\n ldr r7,[sp,#108]\n muls r6,r7\n subs r6,#12\n str r6,[sp,#0]\n"
+        "ldr r6,[sp,#92]\n muls r6,r7\n rsb r6,r6,#1\n str r6,[sp,#12]\n"
         "adr r6,13f\n cmp r5,#0\n it ne\n adrne r6,10f\n adds r6,#1\n str r6,[sp,#32]\n"
-        "cmp r4,#0\n it ne\n adrne r6,9f\n it ne\n addne r6,#1\n str r6,[sp,#28]\n"
+        "cmp r4,#0\n it ne\n adrne r6,9f+5\n str r6,[sp,#28]\n" /* past the load of the bias */
         EC_DW_TEAR
         EC_DW_CHANNEL
         ".balign 4\n9:\n" /* four outputs, 67 cycles */
