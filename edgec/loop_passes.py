@@ -443,7 +443,8 @@ def _fuse(p: Program, a: _Work, b: _Work, family: Mapping[str, set[str]],
 
     private: buffers that only these two use."""
     between = sorted(a.uses.writes & b.uses.reads)
-    if len(between) != 1 or between[0] not in private:
+    streamed = any(w.f.ticks > 1 or w.f.spans for w in (a, b))  # its plan counts on its order
+    if streamed or len(between) != 1 or between[0] not in private:
         return None, ""
     t, = between
     if t in a.uses.reads | b.uses.writes or b.uses.writes & (a.uses.reads | a.uses.writes):
@@ -453,8 +454,8 @@ def _fuse(p: Program, a: _Work, b: _Work, family: Mapping[str, set[str]],
         return None, ""
     fa, fb = a.f, b.f
     others = fa.outputs[1:] if len(a.uses.writes) > 1 else ()
-    f = Function(fb.name, body, tuple(dict.fromkeys(fa.origin + fb.origin)), _inplace(p, a, b, t),
-                 "+".join(filter(None, (fa.op, fb.op))), fa.macs + fb.macs, others + fb.outputs, fb.result)
+    f = replace(fb, body=body, origin=tuple(dict.fromkeys(fa.origin + fb.origin)), inplace=_inplace(p, a, b, t),
+                op="+".join(filter(None, (fa.op, fb.op))), macs=fa.macs + fb.macs, outputs=fb.outputs + others)
     touched = Uses((a.uses.reads | b.uses.reads) - {t}, (a.uses.writes | b.uses.writes) - {t},
                    a.uses.changed | b.uses.changed)
     return _Work(f, touched, a.start), t

@@ -283,6 +283,8 @@ class _Import:
                 a.setdefault("axis", 1)
             elif op == "Upsample" and "scales" in a:
                 inputs.append(const("scales", a.pop("scales"), np.float32))
+            elif op == "Transpose":
+                a.setdefault("perm", tuple(reversed(range(len(self.tensors[inputs[0]].type.shape)))))
             elif op == "Dropout":
                 a.pop("ratio", None)
                 inputs = inputs[:1]

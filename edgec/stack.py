@@ -159,7 +159,7 @@ class _Analysis:
     def bound(self, entry: str) -> StackBound:
         if entry not in self.program.names:
             return StackBound(None, reason=f"there is no function {entry}")
-        self.open = []
+        self.open.clear()  # of an entry that got no bound
         try:
             worst = self.worst(self.program.function_at(self.program.names[entry]))
         except _NoBound as e:
@@ -189,6 +189,7 @@ class _Analysis:
 
 
 _Place = tuple[int, int, int]  # address, depth, number of instructions from here on that may be skipped
+_NO_OPERATION = (0x46C0, 0xBF00)
 _MOST_DEPTHS = 16  # of one instruction; more means that the stack grows in a loop
 
 
@@ -243,14 +244,16 @@ class _Walk:
             self.computed[key] = _both(self.computed.get(key, state.known), state.known)
 
     def _call(self, to: int, at: int, state: State) -> Go:
-        """Into a function other than at its start: ARMv6-M's way to jump far, as lr was saved."""
-        here, target = self.program.function_at(at), self.program.function_at(to)
-        thumb.after_call(state) if to == target.start else state.forget(LR)
+        """Into the middle of the same function, it is ARMv6-M's way to jump far, as lr was saved; or in assembler a
+        subroutine, whose return is a jump then."""
+        target = self.program.function_at(to)
         if to != target.start:
-            if target != here:
+            if target != self.program.function_at(at):
                 raise Refusal(f"calls into the middle of {target.name}")
+            state.put(LR, Value("number", at + 4))
             return Go.JUMP
         callee = self.analysis.worst(target)
+        thumb.after_call(state)
         self._deepen(state.depth + callee.bytes, callee.path)
         return Go.ON if callee.returns else Go.STOP
 
@@ -271,6 +274,7 @@ class _Walk:
         self.returns = True
 
     def _add(self, at: int, depth: int, skippable: int, known: dict[int, Value]) -> None:
+        self.program.function_at(at)  # refuses where no function is
         place = (at, depth, skippable)
         merged = _both(self.known.get(place, known), known)
         if self.known.get(place) == merged:
@@ -287,12 +291,20 @@ class _Walk:
         table of the function."""
         for function in {f: None for f, _ in self.computed}:
             for at in range(function.start, function.end, 2):
-                if at not in self.covered and self.program.is_code(at):
+                if at not in self.covered and self.program.is_code(at) and not self._is_padding(at, function):
                     for (owner, depth), known in self.computed.items():
                         if owner == function:
                             self._add(at, depth, 0, known)
                     return True
         return False
+
+    def _is_padding(self, at: int, function: _Function) -> bool:
+        """No-operations that fill up to data or to the end."""
+        while at < function.end and self.program.is_code(at):
+            if self.program.halfword(at) not in _NO_OPERATION:
+                return False
+            at += 2
+        return True
 
     def _deepen(self, depth: int, inner: tuple[str, ...]) -> None:
         name = self.function.name

@@ -182,17 +182,19 @@ def _short(h: int, at: int, s: State, read: Callable[[int], int]) -> Flow:
     if top == 0xC:
         s.forget(high, *(_registers(h & 0xFF) if h & 0x800 else ()))
     elif top == 0xA:
-        s.put(high, add(s.get(SP), Value("number", 4 * (h & 0xFF))) if h & 0x800 else None)
+        s.put(high, add(s.get(SP) if h & 0x800 else _base(at), Value("number", 4 * (h & 0xFF))))
     elif top == 9:
         return s.access(SP, 4 * (h & 0xFF), True, False, bool(h & 0x800), [high])
     elif h >> 11 == 0b01001:
-        s.put(high, _literal(read, (at + 4 & ~3) + 4 * (h & 0xFF)))
+        s.put(high, _literal(read, _base(at).amount + 4 * (h & 0xFF)))
     elif h >> 11 == 0b00100:
         s.put(high, Value("number", h & 0xFF))
     elif h >> 12 == 3:
         s.put(high, add(s.get(high), Value("number", h & 0xFF), -1 if h & 0x800 else 1))
     elif h >> 11 == 0:
         s.put(low, _shifted(s.get(middle), h >> 6 & 31))
+    elif h >> 10 == 6:
+        s.put(low, add(s.get(middle), s.get(h >> 6 & 7), -1 if h & 0x200 else 1))
     elif h >> 6 == 0x109:  # negation
         s.put(low, add(Value("number", 0), s.get(middle), -1))
     elif not _only_reads(h):
@@ -236,9 +238,10 @@ def _high_registers(h: int, s: State) -> Flow:
     if kind == 1:
         return _ON
     if kind == 3:
-        if h & 0x80 or (found := s.get(source)) != RETURN_ADDRESS:
+        flow = leave(s.get(source))
+        if h & 0x80 or flow.go is Go.COMPUTED:
             raise Refusal("calls through a pointer")
-        return leave(found)
+        return flow
     value = None if source == PC else s.get(source)
     if kind == 0:
         value = add(s.get(to), value) if to != PC else None
@@ -370,7 +373,7 @@ def _single(h: int, g: int, at: int, s: State, read: Callable[[int], int]) -> Fl
         return _ON  # a hint for the cache
     index, write_back, offset = True, False, None
     if base == PC:
-        value = _literal(read, (at + 4 & ~3) + (g & 0xFFF) * (1 if h & 0x80 else -1)) if word else None
+        value = _literal(read, _base(at).amount + (g & 0xFFF) * (1 if h & 0x80 else -1)) if word else None
         return s._load([register], [value])
     if h & 0x80:
         offset = g & 0xFFF
@@ -408,8 +411,8 @@ def _coprocessor(h: int, g: int, s: State) -> Flow:
 
 
 def _no_table(flow: Flow) -> Flow:
-    """Nobody keeps a jump table on top of the stack: what is taken from there must be the return address."""
-    if flow.go in (Go.COMPUTED, Go.JUMP):
+    """Nobody keeps a jump table on top of the stack: what is taken from there must be known."""
+    if flow.go is Go.COMPUTED:
         raise Refusal("returns to an address that is not its caller's")
     return flow
 
@@ -427,6 +430,11 @@ def _shifted(value: Value | None, left: int) -> Value | None:
     if left == 0 or value is None:
         return value
     return Value("number", value.amount << left & _MASK) if value.kind == "number" else None
+
+
+def _base(at: int) -> Value:
+    """pc as the base of an address."""
+    return Value("number", at + 4 & ~3)
 
 
 def _literal(read: Callable[[int], int], at: int) -> Value:

@@ -11,6 +11,10 @@
 
 #include "ec.h"
 
+#define EC_MATH_H
+
+#include "ec.h"
+
 /* A fused multiply-add rounds once where this file and the float kernels round twice. The build uses -std=c99 or
  * -ffp-contract=off; for a build that has neither, ask here as well. */
 #if defined(__clang__)

@@ -123,7 +123,7 @@ def conv_case(params, rows, pad, w, bias, mult):
 
 
 def dwconv_case(params, rows, pad, w, bias, mult):
-    assert dsp.dwconv_accepts(params, w, bias) is None
+    assert dsp.dwconv_accepts(params, w, bias, mult) is None
     return _call("dwconv_s8_dsp", params, _rows(rows, pad), dsp.dwconv_pack(params, w, bias, mult), dsp.dwconv_scratch(params),
                  dwconv_reference(params, rows, pad, w, bias, mult))
 
@@ -303,6 +303,16 @@ def test_depthwise_sums_up_to_the_limit(host):
         bias[:] = top - 1 - 9 * 128 * 128
         check(host, dwconv_case(params, rows, -128, w, bias, mult))
         assert "could exceed" in dsp.dwconv_accepts(params, w, bias + 1)
+        assert dsp.dwconv_accepts(params, w, bias) is None
+
+
+def test_depthwise_channel_with_a_huge_bias_and_a_tiny_multiplier(host):
+    params, rows, pad, w, bias, mult = dwconv_layer(np.random.default_rng(0), 5, 4, 3, 3, pad=1)
+    bias[2], mult[2] = 2**31 - 1 - 9 * 128 * 128, 7
+    assert "could exceed" in dsp.dwconv_accepts(params, w, bias)
+    check(host, dwconv_case(params, rows, pad, w, bias, mult))
+    mult[2] = 2**24
+    assert "could exceed" in dsp.dwconv_accepts(params, w, bias, mult)
 
 
 def test_refusals():

@@ -630,6 +630,11 @@ REFUSED = {
 }
 
 
+REFUSED["the plan counts on its ticks"] = replace(
+    chain(plus(1), plus(2)), steps=tuple(replace(f, ticks=2) for f in chain(plus(1), plus(2)).steps)
+)
+
+
 @pytest.mark.parametrize("why", REFUSED)
 def test_fuse_refuses_where(why):
     p = verify(REFUSED[why])

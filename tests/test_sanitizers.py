@@ -23,6 +23,8 @@ from edgec import board, host, onnx_in, package, paths, pipeline, store, toolcha
 
 ADDRESS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all", "-g1")
 MEMORY = ("-fsanitize=memory", "-fno-sanitize-recover=all", "-g1")
+# Each with its kernels and its way through memory: whole tensors, or rows of streamed layers.
+BUILDS = (("cortex-m3", "ram"), ("cortex-m4", "ram"), ("cortex-m4", "balanced"))
 VARIANTS = {"gcc-address": ("gcc", ADDRESS), "clang-address": ("clang", ADDRESS), "clang-memory": ("clang", MEMORY)}
 FLOAT = ("conv_same_upper_stride", "conv_pads_dilation", "conv_groups", "conv_depthwise_multiplier", "batch_of_two",
          "average_pool_pads", "average_pool_include", "max_pool_ceil", "residual", "squeeze_excite", "one_dimensional",
@@ -106,10 +108,10 @@ class Model:
         return b"".join(out)
 
 
-def emitted(graph, folder: Path, target: str, more: Sequence[Sequence[np.ndarray]] = ()) -> Model:
+def emitted(graph, folder: Path, target: str, goal: str, more: Sequence[Sequence[np.ndarray]] = ()) -> Model:
     """The package of a graph, all in plain C. more: samples besides the random and extreme ones."""
     b, c_name = board.load(target), folder.name
-    c = pipeline.compile_graph(graph, b, name=c_name)
+    c = pipeline.compile_graph(graph, b, name=c_name, goal=goal)
     store.write_files(folder, c.files)
     if "dsp" in b.isa:
         for header in (paths.data("runtime_c") / "simd" / "dsp_on_host").glob("*.h"):
@@ -210,31 +212,34 @@ def emitted_once(tmp_path_factory):
 
 
 def from_small(name: str, folder: Path) -> Model:
-    return emitted(onnx_in.from_model(small.MODELS[name](), name), folder, "cortex-m3")
+    return emitted(onnx_in.from_model(small.MODELS[name](), name), folder, "cortex-m3", "ram")
 
 
 def test_float_models(variant, emitted_once, tmp_path):
     check([emitted_once(f"f_{n}", partial(from_small, n)) for n in FLOAT], variant, tmp_path)
 
 
-def quantised(name: str, target: str, folder: Path) -> Model:
+def quantised(name: str, target: str, goal: str, folder: Path) -> Model:
     scratch = folder.with_name("onnx")
     scratch.mkdir(parents=True)
     model = small.quantised(small.MODELS[name](), scratch, "QDQ", "int8", "int8", True)
-    return emitted(onnx_in.from_model(model, name), folder, target)
+    return emitted(onnx_in.from_model(model, name), folder, target, goal)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("target", ["cortex-m3", "cortex-m4"])
-def test_quantised_models(target, variant, emitted_once, tmp_path):
-    check([emitted_once(f"q_{n}_{target[-2:]}", partial(quantised, n, target)) for n in QUANTISED], variant, tmp_path)
+@pytest.mark.parametrize("target,goal", BUILDS)
+def test_quantised_models(target, goal, variant, emitted_once, tmp_path):
+    def one(name):
+        return emitted_once(f"q_{name}_{target[-2:]}_{goal}", partial(quantised, name, target, goal))
+    check([one(n) for n in QUANTISED], variant, tmp_path)
 
 
-@pytest.mark.parametrize("target", ["cortex-m3", "cortex-m4"])
-def test_networks(target, variant, models, emitted_once, tmp_path):
+@pytest.mark.parametrize("target,goal", BUILDS)
+def test_networks(target, goal, variant, models, emitted_once, tmp_path):
     def make(name, folder):
-        return emitted(onnx_in.load(models / f"{name}_int8.onnx"), folder, target, [[samples(models, name, "int8")[0]]])
-    check([emitted_once(f"{n}_{target[-2:]}", partial(make, n)) for n in NETWORKS], variant, tmp_path)
+        real = [[samples(models, name, "int8")[0]]]
+        return emitted(onnx_in.load(models / f"{name}_int8.onnx"), folder, target, goal, real)
+    check([emitted_once(f"{n}_{target[-2:]}_{goal}", partial(make, n)) for n in NETWORKS], variant, tmp_path)
 
 
 @pytest.mark.parametrize("variant", ["gcc-address", "clang-memory"], indirect=True)
@@ -243,7 +248,7 @@ def test_operators(part, variant, emitted_once, tmp_path):
     """Every generic operator; run-time indices, shifts and divisors are extreme as well."""
     def make(folder):
         cases = (case for op in OPERATORS[part::4] for case in op_cases.cases(op, 7))
-        return emitted(onnx_in.from_model(op_cases.merged(cases)[0], "operators"), folder, "cortex-m3")
+        return emitted(onnx_in.from_model(op_cases.merged(cases)[0], "operators"), folder, "cortex-m3", "balanced")
     check([emitted_once(f"operators_{part}", make)], variant, tmp_path)
 
 
@@ -358,7 +363,7 @@ def test_models_and_instances_side_by_side_in_cplusplus(cc, cxx, tmp_path):
     require(cc, ADDRESS, tmp_path)
     if shutil.which(cxx) is None:
         pytest.skip(f"needs {cxx}")
-    a = quantised("residual", "cortex-m4", tmp_path / "1" / "first")
+    a = quantised("residual", "cortex-m4", "ram", tmp_path / "1" / "first")
     b = from_small("attention", tmp_path / "2" / "other")
     for name, m in (("a", a), ("b", b)):
         (tmp_path / f"in_{name}").write_bytes(m.given)

@@ -1,10 +1,11 @@
 """Kernels of runtime_c/kernel/dsp: what they accept, how their weights are packed, how much scratch they need.
 
-For each kernel: `<kernel>_accepts(params, w, bias)` -> None or the reason why not; `<kernel>_pack(params, w, bias, mult)`
--> the stream, uint32; `<kernel>_scratch(params)` -> bytes, aligned to 4 (0: none; the pointer is not used).
+For each kernel (conv, dwconv, fc): `<kernel>_accepts(params, w, bias)` -> None or the reason why not;
+`<kernel>_pack(params, w, bias, mult)` -> the stream, uint32; `<kernel>_scratch(params)` -> bytes, aligned to 4 (0: none;
+the pointer is not used).
 
-params: the fields of ec_<kernel>_t. bias: int32 [out channels], input zero point folded in; mult: int32 [out channels].
-w: int8, [oc][kh][kw][ic / groups] for conv_s8, [oc][ic] for fc_s8, [c][kh][kw] for dwconv_s8 (mult = 1).
+params: the fields of ec_<kernel>_s8_dsp_t. bias: int32 [out channels], input zero point folded in; mult: int32
+[out channels]. w: int8, [oc][kh][kw][ic / groups] for conv, [oc][ic] for fc, [c][kh][kw] for dwconv (mult = 1).
 """
 from __future__ import annotations
 
@@ -144,7 +145,7 @@ def fc_scratch(params: Params) -> int:
 
 # --- dwconv_s8_dsp ---------------------------------------------------------------------------------
 
-DW_SHIFT = 8         # of every depthwise layer: f = 1 becomes 8 with weights and biases times 128
+DW_SHIFT = 8         # of every depthwise layer: f = 1 becomes 8 with weights and biases, or the multiplier, times 128
 LANES = 4            # channels that are torn apart together
 
 
@@ -154,18 +155,25 @@ def _dw_is_3x3(params: Params) -> bool:
             and params["pad_left"] <= 1 and params["out_w"] > 1)
 
 
-def dwconv_accepts(params: Params, w: Array, bias: Array) -> str | None:
-    """None, or why kernel/dsp/dwconv_s8_dsp.h cannot compute the layer exactly."""
+def _dw_room(params: Params, w: Array, bias: Array) -> Array:
+    """Per channel: whether its sums, brought to DW_SHIFT, fit an int32."""
+    bound = np.abs(w.astype(np.int64)).reshape(len(w), -1).sum(1) * 128 + np.abs(bias.astype(np.int64))
+    return bound << (DW_SHIFT - params["f"]) < 2**31
+
+
+def dwconv_accepts(params: Params, w: Array, bias: Array, mult: Array | None = None) -> str | None:
+    """None, or why kernel/dsp/dwconv_s8_dsp.h cannot compute the layer exactly. Without mult the answer is on the safe
+    side: a channel with a tiny multiplier may have a huge bias."""
     if params["mult"] != 1:
         return "more than one output per channel"
     if params["in_c"] < LANES:
         return f"fewer than {LANES} channels"
     if params["f"] not in (1, DW_SHIFT):
         return f"requantisation shift {params['f']} is not one of {(1, DW_SHIFT)}"
-    bound = np.abs(w.astype(np.int64)).reshape(len(w), -1).sum(1) * 128 + np.abs(bias.astype(np.int64))
-    if bound.max() << (DW_SHIFT - params["f"]) >= 2**31:
-        return f"the accumulator could exceed {31 - DW_SHIFT + params['f']} bits"
-    return None
+    room = _dw_room(params, w, bias)
+    if mult is not None:
+        room |= mult.astype(np.int64) << (DW_SHIFT - params["f"]) < 2**31
+    return None if room.all() else f"the accumulator could exceed {31 - DW_SHIFT + params['f']} bits"
 
 
 def _pairs(a: Array, b: Array) -> Array:
@@ -175,11 +183,13 @@ def _pairs(a: Array, b: Array) -> Array:
 
 def dwconv_pack(params: Params, w: Array, bias: Array, mult: Array) -> Array:
     """The stream of kernel/dsp/dwconv_s8_dsp.h: 28 bytes a channel for 3x3, else about two bytes a weight."""
-    n, kh, kw, up = params["in_c"], params["kh"], params["kw"], DW_SHIFT - params["f"]
+    n, kh, kw = params["in_c"], params["kh"], params["kw"]
+    up = np.where(_dw_room(params, w, bias), DW_SHIFT - params["f"], 0)  # what is not in the sums is in the multiplier
     channels = np.arange(_round4(n))
     channels[-LANES:] = np.arange(n - LANES, n)                         # the last four may overlap the ones before
-    taps = (w.reshape(n, kh, kw).astype(np.int64) << up)[channels]
-    b, m = (bias.astype(np.int64) << up)[channels, None], mult.astype(np.int64)[channels, None]
+    taps = (w.reshape(n, kh, kw).astype(np.int64) << up[:, None, None])[channels]
+    b = (bias.astype(np.int64) << up)[channels, None]
+    m = (mult.astype(np.int64) << (DW_SHIFT - params["f"] - up))[channels, None]
     if _dw_is_3x3(params):
         words = [_pairs(taps[:, 0], taps[:, 1]), _pairs(taps[:, 2, :2], taps[:, 2, 1:]), b, m]
         return (np.concatenate(words, 1) & 0xFFFFFFFF).astype(np.uint32).reshape(-1)

@@ -4,7 +4,6 @@
 #define EC_AVGPOOL_F32_H
 
 #include "ec.h"
-#include "ec_math.h" /* its rule about fused multiply-adds */
 
 /* include_pad: the divisor is kh * kw, else the number of elements inside the picture. flo, fhi: see
  * ec_clampf. */

@@ -4,7 +4,6 @@
 #define EC_CONV_F32_H
 
 #include "ec.h"
-#include "ec_math.h" /* its rule about fused multiply-adds */
 
 /* Columns, channels and taps of the row; groups divides in_c and out_c. flo, fhi: see ec_clampf. */
 typedef struct {

@@ -4,7 +4,6 @@
 #define EC_DWCONV_F32_H
 
 #include "ec.h"
-#include "ec_math.h" /* its rule about fused multiply-adds */
 
 /* mult: output channels per input channel. flo, fhi: see ec_clampf. */
 typedef struct {

@@ -64,7 +64,7 @@ EC_KERNEL void ec_convd_put(int8_t *to, uint32_t taps)
 EC_KERNEL void ec_convd_widen_run(int8_t *to, const int8_t *from, int32_t run)
 {
     if (run > 16) {
-        ec_widen(to, &from, 0, run, 1);
+        ec_widen(to, &from, 0, run, 1, 1, 0);
         return;
     }
     const uint32_t a = run >= 4 ? ec_ld4(from) : 0u, b = run >= 8 ? ec_ld4(from + 4) : 0u;
@@ -101,7 +101,7 @@ EC_KERNEL void ec_convd_widen(const ec_conv_s8_dsp_t *p, const int8_t *const *ro
     const int32_t depth = p->in_c / p->groups, run = ec_convd_run(p);
     if (ec_convd_joined(p) && ec_convd_inside(p, ix)) {
         if (run > 16) {
-            ec_widen(x, rows, ix * p->in_c + ch, run, p->kh);
+            ec_widen(x, rows, ix * p->in_c + ch, run, p->kh, 1, 0);
             return;
         }
         for (int32_t ky = 0; ky < p->kh; ky++, x += 8 * ((run + 1) / 2)) {
@@ -113,13 +113,13 @@ EC_KERNEL void ec_convd_widen(const ec_conv_s8_dsp_t *p, const int8_t *const *ro
         if (ec_convd_joined(p) && depth % 4 != 0) { /* torn by padding within a word */
             const int8_t *from = bytes;
             ec_convd_copy(p, rows[ky], pad, ix, ch, bytes);
-            ec_widen(x, &from, 0, run, 1);
+            ec_widen(x, &from, 0, run, 1, 1, 0);
             x += 8 * ((run + 1) / 2);
             continue;
         }
         for (int32_t kx = 0; kx < p->kw; kx++, x += 8 * ((depth + 1) / 2)) {
             const int8_t *from = ec_convd_tap(p, rows[ky], pad, ix + kx * p->dilation_w, ch);
-            ec_widen(x, &from, 0, depth, 1);
+            ec_widen(x, &from, 0, depth, 1, 1, 0);
         }
     }
 }
@@ -204,16 +204,23 @@ EC_KERNEL bool ec_convd_slides(const ec_conv_s8_dsp_t *p)
            (p->out_w > 16 || (p->out_w > 2 && p->out_w % 2 == 0)) && ec_convd_columns(p) >= p->kw + p->stride_w;
 }
 
-/* Widens one column of the input, or of padding, for one pixel of a pair. */
-EC_KERNEL void ec_convd_widen_column(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t col,
-                                     int8_t *to)
+/* Widens n columns of the input from column col on, or of padding, for one pixel of a pair. */
+EC_KERNEL void ec_convd_widen_columns(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad,
+                                      int32_t col, int32_t n, int8_t *to)
 {
-    if (col >= 0 && col < p->in_w) {
-        ec_widen(to, rows, col * p->in_c, p->in_c, p->kh);
-        return;
-    }
-    for (int32_t ky = 0; ky < p->kh; ky++) {
-        ec_widen(to + 4 * ky * p->in_c, &pad, 0, p->in_c, 1);
+    while (n > 0) {
+        const bool inside = col >= 0 && col < p->in_w;
+        const int32_t some = !inside ? 1 : n < p->in_w - col ? n : p->in_w - col;
+        if (inside) {
+            ec_widen(to, rows, col * p->in_c, p->in_c, p->kh, some, p->in_c);
+        } else {
+            for (int32_t ky = 0; ky < p->kh; ky++) {
+                ec_widen(to + 4 * ky * p->in_c, &pad, 0, p->in_c, 1, 1, 0);
+            }
+        }
+        col += some;
+        n -= some;
+        to += some * ec_convd_column_bytes(p);
     }
 }
 
@@ -226,10 +233,10 @@ EC_KERNEL void ec_convd_slide(const ec_conv_s8_dsp_t *p, const int8_t *const *ro
     int32_t held = 0, n = 0;
     for (int32_t ox = 0; ox < half; ox += n) {
         n = half - ox < most ? half - ox : most;
-        for (int32_t e = held; e < (n - 1) * p->stride_w + p->kw; e++) {
-            const int32_t col = ox * p->stride_w - p->pad_left + e;
-            ec_convd_widen_column(p, rows, pad, col, x + e * bytes);
-            ec_convd_widen_column(p, rows, pad, col + far * p->stride_w, x + e * bytes + 4);
+        for (int32_t i = 0; i < 2; i++) {
+            const int32_t col = (ox + i * far) * p->stride_w - p->pad_left + held;
+            const int32_t fresh = (n - 1) * p->stride_w + p->kw - held;
+            ec_convd_widen_columns(p, rows, pad, col, fresh, x + held * bytes + 4 * i);
         }
         ec_convd_two(p, x, p->stride_w * bytes, w, out + ox * p->out_c, far * p->out_c, p->out_c, n, tail);
         ec_move(x, x + n * p->stride_w * bytes, kept * bytes);

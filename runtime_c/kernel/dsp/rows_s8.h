@@ -20,28 +20,6 @@ EC_KERNEL void ec_copy_s8(int8_t *to, const int8_t *from, int32_t n)
     }
 }
 
-/* Widens n int8 (a multiple of 4) to int16 pairs: for every four bytes k..k+3 the words (k, k+2) and (k+1, k+3), each
- * eight bytes after the other, so that two pixels interleave. */
-EC_KERNEL void ec_widen_s8(int8_t *to, const int8_t *from, int32_t n)
-{
-    for (; n >= 16; n -= 16, from += 16, to += 64) {
-        const uint32_t a = ec_ld4(from), b = ec_ld4(from + 4), c = ec_ld4(from + 8), d = ec_ld4(from + 12);
-        ec_st4(to, ec_sxtb16(a));
-        ec_st4(to + 8, ec_sxtb16_ror8(a));
-        ec_st4(to + 16, ec_sxtb16(b));
-        ec_st4(to + 24, ec_sxtb16_ror8(b));
-        ec_st4(to + 32, ec_sxtb16(c));
-        ec_st4(to + 40, ec_sxtb16_ror8(c));
-        ec_st4(to + 48, ec_sxtb16(d));
-        ec_st4(to + 56, ec_sxtb16_ror8(d));
-    }
-    for (; n > 0; n -= 4, from += 4, to += 16) {
-        const uint32_t a = ec_ld4(from);
-        ec_st4(to, ec_sxtb16(a));
-        ec_st4(to + 8, ec_sxtb16_ror8(a));
-    }
-}
-
 /* Clamps row[0..n) to [lo, hi]; does nothing where that is the whole of int8. */
 EC_KERNEL void ec_clamp_s8(int8_t *row, int32_t n, int32_t lo, int32_t hi)
 {

@@ -20,35 +20,39 @@
 
 /* Widens runs of `run` int8 taps at rows[0] + offset, rows[1] + offset ... (n_rows of them, at any address) to pairs of
  * int16: (k, k+2) and (k+1, k+3) of every four taps; of one to three left over (k, -), (k, k+1), or (k, k+2) (k+1, -).
- * The pairs go to words 0, 2, 4 ... of `to`, so that two pixels interleave. 25 cycles for 16 taps. */
-EC_ASM_FUNCTION void ec_widen(int8_t *to, const int8_t *const *rows, int32_t offset, int32_t run, int32_t n_rows)
+ * Then the same `offset` bytes further right, `columns` times in all, offset growing by `step`. The pairs go to words
+ * 0, 2, 4 ... of `to`, so that two pixels interleave. 23 cycles for 16 taps, 12 for a run. */
+EC_ASM_FUNCTION void ec_widen(int8_t *to, const int8_t *const *rows, int32_t offset, int32_t run, int32_t n_rows,
+                              int32_t columns, int32_t step)
 {
     __asm__ volatile(
-        "push {r4-r9,lr}\n ldr r12,[sp,#28]\n"
-        "1:\n"
-        "ldr r4,[r1],#4\n add r4,r2\n subs r5,r3,#16\n blt 3f\n"
+        "push {r4-r11,lr}\n mov r10,r1\n ldr r11,[sp,#40]\n"
+        "0:\n ldr r12,[sp,#36]\n mov r1,r10\n"
+        "1:\n ldr r4,[r1],#4\n add r4,r2\n subs r5,r3,#16\n blt 3f\n"
         "2:\n"
-        "ldr r6,[r4]\n ldr r7,[r4,#4]\n ldr r8,[r4,#8]\n ldr r9,[r4,#12]\n adds r4,#16\n"
-        "sxtb16 lr,r6\n sxtb16 r6,r6,ror #8\n str lr,[r0]\n str r6,[r0,#8]\n"
-        "sxtb16 lr,r7\n sxtb16 r7,r7,ror #8\n str lr,[r0,#16]\n str r7,[r0,#24]\n"
-        "sxtb16 lr,r8\n sxtb16 r8,r8,ror #8\n str lr,[r0,#32]\n str r8,[r0,#40]\n"
-        "sxtb16 lr,r9\n sxtb16 r9,r9,ror #8\n str lr,[r0,#48]\n str r9,[r0,#56]\n adds r0,#64\n"
+        "ldr r6,[r4],#16\n ldr r7,[r4,#-12]\n ldr r8,[r4,#-8]\n ldr r9,[r4,#-4]\n"
+        "sxtb16 lr,r6\n sxtb16 r6,r6,ror #8\n str r6,[r0,#8]\n str lr,[r0],#64\n"
+        "sxtb16 lr,r7\n sxtb16 r7,r7,ror #8\n str lr,[r0,#-48]\n str r7,[r0,#-40]\n"
+        "sxtb16 lr,r8\n sxtb16 r8,r8,ror #8\n str lr,[r0,#-32]\n str r8,[r0,#-24]\n"
+        "sxtb16 lr,r9\n sxtb16 r9,r9,ror #8\n str lr,[r0,#-16]\n str r9,[r0,#-8]\n"
         "subs r5,#16\n bge 2b\n"
-        "3:\n adds r5,#16\n beq 8f\n"
-        "lsls r6,r5,#29\n bcc 4f\n" /* C: eight left over, N: four */
+        "adds r5,#16\n bne 4f\n"
+        "8:\n subs r12,#1\n bne 1b\n"
+        "ldr r12,[sp,#44]\n subs r11,#1\n add r2,r12\n bne 0b\n"
+        "pop {r4-r11,pc}\n"
+        "3:\n adds r5,#16\n"
+        "4:\n lsls r6,r5,#29\n bcc 5f\n" /* C: eight left over, N: four */
         "ldr r6,[r4],#4\n ldr r7,[r4],#4\n"
         "sxtb16 lr,r6\n sxtb16 r6,r6,ror #8\n str lr,[r0]\n str r6,[r0,#8]\n"
         "sxtb16 lr,r7\n sxtb16 r7,r7,ror #8\n str lr,[r0,#16]\n str r7,[r0,#24]\n add r0,r0,#32\n"
-        "4:\n bpl 5f\n"
+        "5:\n bpl 6f\n"
         "ldr r6,[r4],#4\n"
         "sxtb16 lr,r6\n sxtb16 r6,r6,ror #8\n str lr,[r0]\n str r6,[r0,#8]\n add r0,r0,#16\n"
-        "5:\n lsls r5,r5,#31\n bhi 7f\n bcs 6f\n beq 8f\n" /* three, two, none, one */
-        "ldrsb r6,[r4]\n str r6,[r0],#8\n b 8f\n"
-        "6:\n ldrsb r6,[r4]\n ldrsb r7,[r4,#1]\n pkhbt r6,r6,r7,lsl #16\n str r6,[r0],#8\n b 8f\n"
-        "7:\n ldrsb r6,[r4]\n ldrsb r7,[r4,#1]\n ldrsb r8,[r4,#2]\n pkhbt r6,r6,r8,lsl #16\n"
-        "str r6,[r0]\n str r7,[r0,#8]\n adds r0,#16\n"
-        "8:\n subs r12,#1\n bne 1b\n"
-        "pop {r4-r9,pc}\n");
+        "6:\n lsls r5,r5,#31\n bhi 9f\n bcs 7f\n beq 8b\n" /* three, two, none, one */
+        "ldrsb r6,[r4]\n str r6,[r0],#8\n b 8b\n"
+        "7:\n ldrsb r6,[r4]\n ldrsb r7,[r4,#1]\n pkhbt r6,r6,r7,lsl #16\n str r6,[r0],#8\n b 8b\n"
+        "9:\n ldrsb r6,[r4]\n ldrsb r7,[r4,#1]\n ldrsb r8,[r4,#2]\n pkhbt r6,r6,r8,lsl #16\n"
+        "str r6,[r0]\n str r7,[r0,#8]\n adds r0,#16\n b 8b\n");
 }
 
 /* to[0..n) = from[0..n) for `to` below `from`, overlapping or not; n a multiple of 16, both word aligned. */

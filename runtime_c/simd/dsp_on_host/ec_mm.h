@@ -4,18 +4,26 @@
 
 #include "ec_simd.h"
 
-static inline void ec_widen(int8_t *to, const int8_t *const *rows, int32_t offset, int32_t run, int32_t n_rows)
+static inline int8_t *ec_widen_run(int8_t *to, const int8_t *x, int32_t run)
 {
-    for (int32_t i = 0; i < n_rows; i++) {
-        const int8_t *x = rows[i] + offset;
-        for (int32_t k = 0; k < run; k += 4) {
-            const int32_t left = run - k;
-            ec_st4(to, ec_lanes(x[k], left > 2 ? x[k + 2] : left > 1 ? x[k + 1] : x[k] >> 7));
+    for (int32_t k = 0; k < run; k += 4) {
+        const int32_t left = run - k;
+        ec_st4(to, ec_lanes(x[k], left > 2 ? x[k + 2] : left > 1 ? x[k + 1] : x[k] >> 7));
+        to += 8;
+        if (left > 2) {
+            ec_st4(to, ec_lanes(x[k + 1], left > 3 ? x[k + 3] : x[k + 1] >> 7));
             to += 8;
-            if (left > 2) {
-                ec_st4(to, ec_lanes(x[k + 1], left > 3 ? x[k + 3] : x[k + 1] >> 7));
-                to += 8;
-            }
+        }
+    }
+    return to;
+}
+
+static inline void ec_widen(int8_t *to, const int8_t *const *rows, int32_t offset, int32_t run, int32_t n_rows,
+                            int32_t columns, int32_t step)
+{
+    for (int32_t col = 0; col < columns; col++) {
+        for (int32_t i = 0; i < n_rows; i++) {
+            to = ec_widen_run(to, rows[i] + offset + col * step, run);
         }
     }
 }
