@@ -61,7 +61,7 @@ class Part:
     end: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Item:
     """Memory that one or more buffers share, placed as one piece; its parts may live for different times."""
 
@@ -227,11 +227,12 @@ def _variations(orders: list[list[Item]]) -> Iterator[list[Item]]:
 def _first_fit(order: list[Item]) -> dict[Item, int]:
     """Each item at the lowest offset where none of its parts meets a placed part that is alive with it."""
     placed: dict[Item, int] = {}
+    alive: dict[int, list[Item]] = {}  # the placed items of each moment: most live for few moments
     for i in order:
+        moments = range(i.start, i.end + 1)
         taken: list[tuple[int, int]] = []  # forbidden offsets of i: from (exclusive) to (exclusive)
-        for j, at in placed.items():
-            if j.start > i.end or i.start > j.end:
-                continue
+        for j in {id(j): j for k in moments for j in alive.get(k, ())}.values():
+            at = placed[j]
             for a in i.parts:
                 for b in j.parts:
                     if a.start <= b.end and b.start <= a.end:
@@ -241,6 +242,8 @@ def _first_fit(order: list[Item]) -> dict[Item, int]:
             if lo < offset < hi:
                 offset = -(-hi // i.align) * i.align
         placed[i] = offset
+        for k in moments:
+            alive.setdefault(k, []).append(i)
     return placed
 
 
