@@ -189,6 +189,8 @@ class _Analysis:
 
 
 _Place = tuple[int, int, int]  # address, depth, number of instructions from here on that may be skipped
+# gcc's jump tables in small code for ARMv6-M: the table follows the call. The helper saves two registers at most.
+_TABLE_HELPER, _TABLE_HELPER_BYTES = "__gnu_thumb1_case_", 8
 _NO_OPERATION = (0x46C0, 0xBF00)
 _MOST_DEPTHS = 16  # of one instruction; more means that the stack grows in a loop
 
@@ -203,7 +205,8 @@ class _Walk:
         self.depths: dict[int, set[int]] = {}
         self.to_do: list[_Place] = []
         self.covered: set[int] = set()
-        self.computed: dict[tuple[_Function, int], dict[int, Value]] = {}
+        self.tables: dict[_Function, dict[int, dict[int, Value]]] = {}  # by function and depth: what is known there
+        self.entered: dict[_Function, list[int]] = {}
 
     def run(self) -> None:
         self._add(self.function.start, 0, 0, {LR: RETURN_ADDRESS})
@@ -240,8 +243,7 @@ class _Walk:
         elif go is Go.RETURN:
             self._return(state)
         elif go is Go.COMPUTED:
-            key = (self.program.function_at(at), state.depth)
-            self.computed[key] = _both(self.computed.get(key, state.known), state.known)
+            self._computed(self.program.function_at(at), state)
 
     def _call(self, to: int, at: int, state: State) -> Go:
         """Into the middle of the same function, it is ARMv6-M's way to jump far, as lr was saved; or in assembler a
@@ -252,8 +254,11 @@ class _Walk:
                 raise Refusal(f"calls into the middle of {target.name}")
             state.put(LR, Value("number", at + 4))
             return Go.JUMP
-        callee = self.analysis.worst(target)
         thumb.after_call(state)
+        if target.name.startswith(_TABLE_HELPER):
+            self._deepen(state.depth + _TABLE_HELPER_BYTES, (target.name,))
+            return Go.COMPUTED
+        callee = self.analysis.worst(target)
         self._deepen(state.depth + callee.bytes, callee.path)
         return Go.ON if callee.returns else Go.STOP
 
@@ -286,15 +291,21 @@ class _Walk:
         self.known[place] = merged
         self.to_do.append(place)
 
+    def _computed(self, function: _Function, state: State) -> None:
+        tables = self.tables.setdefault(function, {})
+        tables[state.depth] = _both(tables.get(state.depth, state.known), state.known)
+        for at in self.entered.get(function, ()):
+            self._add(at, state.depth, 0, tables[state.depth])
+
     def _enter_tables(self) -> bool:
         """Jump tables lead to the code that nothing else has reached: goes on at its beginning, at the depth of each
         table of the function."""
-        for function in {f: None for f, _ in self.computed}:
+        for function, tables in self.tables.items():
             for at in range(function.start, function.end, 2):
                 if at not in self.covered and self.program.is_code(at) and not self._is_padding(at, function):
-                    for (owner, depth), known in self.computed.items():
-                        if owner == function:
-                            self._add(at, depth, 0, known)
+                    self.entered.setdefault(function, []).append(at)
+                    for depth, known in tables.items():
+                        self._add(at, depth, 0, known)
                     return True
         return False
 

@@ -239,9 +239,9 @@ def _high_registers(h: int, s: State) -> Flow:
         return _ON
     if kind == 3:
         flow = leave(s.get(source))
-        if h & 0x80 or flow.go is Go.COMPUTED:
+        if flow.go is Go.COMPUTED or (h & 0x80 and flow.go is Go.RETURN):
             raise Refusal("calls through a pointer")
-        return flow
+        return Flow(Go.CALL, flow.to) if h & 0x80 else flow
     value = None if source == PC else s.get(source)
     if kind == 0:
         value = add(s.get(to), value) if to != PC else None

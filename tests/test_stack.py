@@ -179,6 +179,8 @@ EXACT = [  # core, code of f and g, the bound and its path
     ("m0", ["push {lr}; bl 1f; pop {pc}; 1: push {r0, r1}; add sp, #8; bx lr"], 12, "f"),
     ("m0", ["push {r0, r1, lr}; ldr r0, =g; str r0, [sp, #4]; ldr r0, [sp, #8]; mov lr, r0; pop {r0}; pop {r1}; "
             "add sp, #4; bx r1; .pool", "push {r0-r7}; add sp, #32; bx lr"], 32, "f g"),
+    ("m0", ["push {r4, lr}; ldr r4, =g + 1; blx r4; movs r0, #1; blx r4; pop {r4, pc}; .pool",
+            "push {r0-r7}; add sp, #32; bx lr"], 40, "f g"),
     ("m0", ["push {lr}; cmp r0, #1; beq 1f; push {r0-r3}; add sp, #16; 1: pop {pc}"], 20, "f"),
     ("m0", ["push {lr}; bl g; .word 0xffffffff", "1: b 1b"], 4, "f"),
     ("m0", ["push {r4, lr}; lsls r0, #2; ldr r3, =9f; ldr r3, [r3, r0]; mov pc, r3; 1: pop {r4, pc}; "
@@ -217,6 +219,8 @@ REFUSED = [
     ("m0", ["push {r0}; bx lr"], "f returns with 4 bytes left on the stack at"),
     ("m0", ["pop {r0}; bx lr"], "f takes more from the stack than it put there at"),
     ("m0", ["push {r0}; pop {pc}"], "f returns to an address that is not its caller's at"),
+    ("m0", ["push {lr}; adds r3, r0; mov pc, r3; push {r4}; mov pc, r3; pop {r4}; pop {pc}"],
+     "f lets the stack grow in a loop at"),  # the inner table may lead to the push
     ("m0", ["msr psp, r0; bx lr"], "f changes to another stack at"),
     ("m0", ["svc #0; bx lr"], "f makes a supervisor call at"),
     ("m0", ["push {lr}; bl g + 2; pop {pc}", "nop; bx lr"], "f calls into the middle of g at"),
@@ -241,7 +245,8 @@ def test_a_missing_function(tmp_path):
 
 @needs_arm
 @pytest.mark.parametrize("core", CORES)
-def test_c_programs(tmp_path, core):
+@pytest.mark.parametrize("opt", ["-O2", "-Os"])
+def test_c_programs(tmp_path, core, opt):
     """What compilers make of large frames, switches, and frames whose size is not known."""
     elf = link(tmp_path, core, """
         void use(void *p); void use(void *p) { __asm__ volatile("" :: "r"(p) : "memory"); }
@@ -258,7 +263,7 @@ def test_c_programs(tmp_path, core):
             }
         }
         int f(int n); int f(int n) { big(); vla(n); return sw(n); }
-    """, "-fno-inline")
+    """, opt, "-fno-inline")
     found = stack.bounds(elf, ["big", "vla", "sw"])
     assert 3000 <= found["big"].bytes <= 3016 and found["big"].path == ("big",)
     assert "not constant" in found["vla"].reason
