@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 import kernel_lib
+import numpy as np
 
 GUARD = 16
 TARGETS = {  # emulated machine: (compiler flags, start of code, start of RAM)
@@ -24,8 +23,7 @@ TARGETS = {  # emulated machine: (compiler flags, start of code, start of RAM)
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A kernel call. args: arrays (const data), lists of arrays (row pointers), ints, or "out", "scratch". `inplace`: the
-    output buffer begins as a copy of this argument, which then is the output buffer."""
+    """A kernel call. args: arrays (const data), lists of arrays (row pointers), ints, or "out", "scratch"."""
 
     kernel: str
     params: dict[str, int]
@@ -76,7 +74,11 @@ static void print_line(unsigned i, unsigned sum, unsigned ok)
     semihost(4, line);
 }
 void *memset(void *to, int v, size_t n) { for (char *p = to; n; n--) *p++ = (char)v; return to; }
-void *memcpy(void *to, const void *from, size_t n) { char *p = to; for (const char *q = from; n; n--) *p++ = *q++; return to; }
+void *memcpy(void *to, const void *from, size_t n)
+{
+    for (char *p = to, *end = p + n; p < end; from = (const char *)from + 1) *p++ = *(const char *)from;
+    return to;
+}
 int main(void);
 extern char stack_top[];
 void reset(void)
@@ -93,7 +95,12 @@ __attribute__((section(".vectors"), used)) static const void *const vectors[16] 
 #endif
 static int8_t out_room[OUT + 2 * GUARD] __attribute__((aligned(16)));
 static int8_t scratch_room[SCRATCH + 2 * GUARD] __attribute__((aligned(16)));
-static unsigned fnv(const int8_t *p, size_t n) { unsigned h = 0x811C9DC5u; for (; n; n--) h = (h ^ (uint8_t)*p++) * 0x01000193u; return h; }
+static unsigned fnv(const int8_t *p, size_t n)
+{
+    unsigned h = 0x811C9DC5u;
+    for (; n; n--) h = (h ^ (uint8_t)*p++) * 0x01000193u;
+    return h;
+}
 static unsigned untouched(const int8_t *room, size_t n)
 {
     for (size_t i = 0; i < GUARD; i++) if (room[i] != 0x5a || room[GUARD + n + i] != 0x5a) return 0;
@@ -105,7 +112,9 @@ static void fill(int8_t *room, size_t n) { for (size_t i = 0; i < n + 2 * GUARD;
 LINK = """
 MEMORY {{ rom (rx) : ORIGIN = {code:#x}, LENGTH = 4M  ram (rwx) : ORIGIN = {ram:#x}, LENGTH = 2M }}
 ENTRY(reset)
-SECTIONS {{ .text : {{ KEEP(*(.vectors)) *(.text*) *(.rodata*) }} > rom  .bss (NOLOAD) : {{ *(.bss*) *(COMMON) *(.data*) }} > ram
+SECTIONS {{
+  .text : {{ KEEP(*(.vectors)) *(.text*) *(.rodata*) }} > rom
+  .bss (NOLOAD) : {{ *(.bss*) *(COMMON) *(.data*) }} > ram
   stack_top = ORIGIN(ram) + LENGTH(ram); /DISCARD/ : {{ *(.ARM*) }} }}
 """
 
@@ -159,12 +168,16 @@ def build_arm(source: Path, machine: str, cc: str = "arm-none-eabi-gcc", flags: 
     elf, link = source.with_name(f"{machine}.elf"), source.with_name(f"{machine}.ld")
     link.write_text(LINK.format(code=code, ram=ram))
     include = kernel_lib.include_flags((kernel_lib.DSP, kernel_lib.C99), kernel_lib.RUNTIME / "simd" / "dsp")
-    subprocess.run([cc, *cpu, "-mthumb", "-std=gnu99", *kernel_lib.WARNINGS[2:4], *flags, "-ffreestanding", "-nostdlib", "-static", "-fno-builtin",
-                    "-fno-tree-loop-distribute-patterns", *include, str(source), f"-T{link}", "-Wl,--gc-sections", "-o", str(elf)], check=True)
+    bare = ("-ffreestanding", "-nostdlib", "-static", "-fno-builtin", "-fno-tree-loop-distribute-patterns")
+    subprocess.run([cc, *cpu, "-mthumb", "-std=gnu99", *kernel_lib.WARNINGS[2:4], *flags, *bare, *include, str(source),
+                    f"-T{link}", "-Wl,--gc-sections", "-o", str(elf)], check=True)
     return elf
 
 
-def build_host(source: Path, cc: str = "cc", flags: Sequence[str] = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")) -> Path:
+SANITIZE = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+def build_host(source: Path, cc: str = "cc", flags: Sequence[str] = SANITIZE) -> Path:
     """The program for this machine, with simd/dsp_on_host. Raises CalledProcessError."""
     exe = source.with_name("host")
     include = kernel_lib.include_flags((kernel_lib.DSP, kernel_lib.C99), kernel_lib.RUNTIME / "simd" / "dsp_on_host")
@@ -175,7 +188,8 @@ def build_host(source: Path, cc: str = "cc", flags: Sequence[str] = ("-O1", "-fs
 def run(command: Sequence[str], timeout: float = 60) -> list[tuple[int, int]]:
     """[(checksum, untouched)] of the calls. Raises RuntimeError with the program's messages when it fails."""
     env = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
-    r = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, env=env)
+    r = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=timeout,
+                       stdin=subprocess.DEVNULL, env=env)
     lines = re.findall(r"^\d+ (\d+) (\d)\s*$", r.stdout + r.stderr, re.M)
     if r.returncode:
         raise RuntimeError(f"{command[0]} ended with {r.returncode} after {len(lines)} calls: {r.stderr[-2000:]}")
@@ -184,7 +198,8 @@ def run(command: Sequence[str], timeout: float = 60) -> list[tuple[int, int]]:
 
 def qemu(elf: Path, machine: str) -> list[str]:
     """The command that runs an ELF."""
-    return ["qemu-system-arm", "-M", machine, "-nographic", "-semihosting-config", "enable=on,target=native", "-kernel", str(elf)]
+    return ["qemu-system-arm", "-M", machine, "-nographic", "-semihosting-config", "enable=on,target=native",
+            "-kernel", str(elf)]
 
 
 def missing() -> str:

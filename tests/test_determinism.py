@@ -1,4 +1,4 @@
-"""The same model gives the same bytes: with any hash seed, folder, locale, time and time zone, and again in a process."""
+"""The same model gives the same bytes: with any hash seed, folder, locale, time, time zone, and twice in a process."""
 from __future__ import annotations
 
 import json

@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 import dsp_program
 import kernel_lib
+import numpy as np
+import pytest
 import test_kernels_c99 as c99
 from dsp_program import Case
+from hypothesis import given, settings, strategies as st
+
 from edgec.kernels import dsp
 
 ISA = (kernel_lib.DSP, kernel_lib.C99)
@@ -90,10 +89,11 @@ def conv_layer(rng, in_w, in_c, out_c, kh, kw, stride=1, dilation=1, pad=0, righ
     w = extremes(rng, (groups, out_c // groups, kh, kw, in_c // groups), -127)
     w[:, 0::2][rng.random(w[:, 0::2].shape) < 0.05] = -128
     c, mult = rescale(rng, out_c, np.sqrt(w[0, 0].size) * 5000, f)
-    sizes = (in_w, in_c, out_width(in_w, kw, stride, dilation, pad, right), out_c, kh, kw, stride, dilation, pad, groups)
+    out_w = out_width(in_w, kw, stride, dilation, pad, right)
+    sizes = (in_w, in_c, out_w, out_c, kh, kw, stride, dilation, pad, groups)
     params = dict(zip(CONV, (*sizes, c, f, *clamp(rng)), strict=True))
-    bias = rng.integers(-20000, 20000, out_c).astype(np.int32)
-    return params, extremes(rng, (kh, in_w, in_c)), int(rng.integers(-128, 128)), w.reshape(out_c, kh, kw, -1), bias, mult
+    w, bias = w.reshape(out_c, kh, kw, -1), rng.integers(-20000, 20000, out_c).astype(np.int32)
+    return params, extremes(rng, (kh, in_w, in_c)), int(rng.integers(-128, 128)), w, bias, mult
 
 
 def dwconv_layer(rng, in_w, in_c, kh, kw, stride=1, dilation=1, pad=0, right=None, f=1):
@@ -109,7 +109,8 @@ def dwconv_layer(rng, in_w, in_c, kh, kw, stride=1, dilation=1, pad=0, right=Non
 
 
 def _call(kernel, params, inputs, packed, scratch, expected):
-    return Case(kernel, params, (*inputs, packed, "out", "scratch"), expected.size, scratch, np.ascontiguousarray(expected))
+    args = (*inputs, packed, "out", "scratch")
+    return Case(kernel, params, args, expected.size, scratch, np.ascontiguousarray(expected))
 
 
 def _rows(rows, pad):
@@ -118,14 +119,14 @@ def _rows(rows, pad):
 
 def conv_case(params, rows, pad, w, bias, mult):
     assert dsp.conv_accepts(params, w, bias) is None
-    return _call("conv_s8_dsp", params, _rows(rows, pad), dsp.conv_pack(params, w, bias, mult), dsp.conv_scratch(params),
-                 conv_reference(params, rows, pad, w, bias, mult))
+    return _call("conv_s8_dsp", params, _rows(rows, pad), dsp.conv_pack(params, w, bias, mult),
+                 dsp.conv_scratch(params), conv_reference(params, rows, pad, w, bias, mult))
 
 
 def dwconv_case(params, rows, pad, w, bias, mult):
     assert dsp.dwconv_accepts(params, w, bias, mult) is None
-    return _call("dwconv_s8_dsp", params, _rows(rows, pad), dsp.dwconv_pack(params, w, bias, mult), dsp.dwconv_scratch(params),
-                 dwconv_reference(params, rows, pad, w, bias, mult))
+    return _call("dwconv_s8_dsp", params, _rows(rows, pad), dsp.dwconv_pack(params, w, bias, mult),
+                 dsp.dwconv_scratch(params), dwconv_reference(params, rows, pad, w, bias, mult))
 
 
 def fc_case(params, rows, pad, w, bias, mult):
@@ -133,7 +134,8 @@ def fc_case(params, rows, pad, w, bias, mult):
     expected = conv_reference(params, rows, pad, w, bias, mult)
     params, w = {k: params[k] for k in FC}, w.reshape(len(w), -1)
     assert dsp.fc_accepts(params, w, bias) is None
-    return _call("fc_s8_dsp", params, (rows.reshape(-1),), dsp.fc_pack(params, w, bias, mult), dsp.fc_scratch(params), expected)
+    packed = dsp.fc_pack(params, w, bias, mult)
+    return _call("fc_s8_dsp", params, (rows.reshape(-1),), packed, dsp.fc_scratch(params), expected)
 
 
 GUARD = 16
@@ -146,15 +148,18 @@ def check(host, case):
              "scratch": ffi.new("int8_t[]", b"\x5a" * (case.scratch_bytes + GUARD))}
     kept, args = [], []
     for a in case.args:
-        if isinstance(a, list):
+        if isinstance(a, str):
+            args.append(rooms[a])
+        elif isinstance(a, list):
             kept.append([ffi.from_buffer("int8_t[]", np.ascontiguousarray(r)) for r in a])
             args.append(ffi.new("int8_t *[]", kept[-1]))
         else:
-            args.append(rooms[a] if isinstance(a, str) else ffi.from_buffer(f"{a.dtype.name}_t[]", np.ascontiguousarray(a)))
+            args.append(ffi.from_buffer(f"{a.dtype.name}_t[]", np.ascontiguousarray(a)))
     getattr(lib, f"ec_{case.kernel}")(ffi.new(f"ec_{case.kernel}_t *", case.params), *args)
     sizes = {"out": case.out_bytes, "scratch": case.scratch_bytes}
     got = {k: bytes(ffi.buffer(v))[:sizes[k] + GUARD] for k, v in rooms.items()}
-    np.testing.assert_array_equal(np.frombuffer(got["out"][:case.out_bytes], np.int8).reshape(case.expected.shape), case.expected)
+    out = np.frombuffer(got["out"][:case.out_bytes], np.int8)
+    np.testing.assert_array_equal(out.reshape(case.expected.shape), case.expected)
     assert all(got[k][n:] == b"\x5a" * GUARD for k, n in sizes.items()), "written past the end"
 
 
@@ -232,8 +237,9 @@ def test_conv_of_any_shape(host, data):
         return data.draw(st.integers(lo, hi))
 
     groups = draw(1, 3)
-    shape = dict(in_w=draw(1, 9), in_c=groups * draw(1, 9), out_c=groups * draw(1, 9), kh=draw(1, 4), kw=draw(1, 4), stride=draw(1, 3),
-                 dilation=draw(1, 2), pad=draw(0, 4), right=draw(0, 4), groups=groups, f=data.draw(st.sampled_from(dsp.SHIFTS)))
+    shape = dict(in_w=draw(1, 9), in_c=groups * draw(1, 9), out_c=groups * draw(1, 9), kh=draw(1, 4), kw=draw(1, 4),
+                 stride=draw(1, 3), dilation=draw(1, 2), pad=draw(0, 4), right=draw(0, 4), groups=groups,
+                 f=data.draw(st.sampled_from(dsp.SHIFTS)))
     if shape["in_w"] + shape["pad"] + shape["right"] > (shape["kw"] - 1) * shape["dilation"]:
         check(host, conv_case(*conv_layer(np.random.default_rng(draw(0, 10**6)), **shape)))
 
@@ -246,15 +252,17 @@ def test_dwconv_of_any_shape(host, data):
 
     square = draw(0, 1)
     kh, kw = (3, 3) if square else (draw(1, 6), draw(1, 6))
-    shape = dict(in_w=draw(1, 20), in_c=draw(4, 13), kh=kh, kw=kw, stride=draw(1, 3), dilation=1 if square else draw(1, 2),
-                 pad=draw(0, 3), right=draw(0, 3), f=draw(0, 1) * 7 + 1)
+    shape = dict(in_w=draw(1, 20), in_c=draw(4, 13), kh=kh, kw=kw, stride=draw(1, 3),
+                 dilation=1 if square else draw(1, 2), pad=draw(0, 3), right=draw(0, 3), f=draw(0, 1) * 7 + 1)
     if shape["in_w"] + shape["pad"] + shape["right"] > (kw - 1) * shape["dilation"]:
         check(host, dwconv_case(*dwconv_layer(np.random.default_rng(draw(0, 10**6)), **shape)))
 
 
-@pytest.mark.parametrize("name", ["add", "maxpool", "avgpool"])
+SAME = ("add", "maxpool", "avgpool")  # kernels that take what their c99 namesakes take
+
+
+@pytest.mark.parametrize("name", SAME)
 def test_as_c99(host, name):
-    """Kernels that take what their c99 namesakes take."""
     for seed in range(150):
         case = c99.INTEGER[name](np.random.default_rng(seed), "s8")
         np.testing.assert_array_equal(c99.call(host, case), case.expected)
@@ -270,7 +278,8 @@ def test_avgpool_of_a_large_window(host):
     """More elements than an int16 lane can sum."""
     rng, h, w, c = np.random.default_rng(0), 31, 23, 6
     rows = [np.where(rng.random(w * c) < 0.9, np.int8(v), 7).astype(np.int8) for v in [-128, 127] * h][:h]
-    params = dict(in_w=w, in_c=c, out_w=1, kh=h, kw=w, stride_w=1, pad_left=0, include_pad=1, in_zp=3, c=(5 << 8) + 128, f=8, lo=-128, hi=127)
+    params = dict(in_w=w, in_c=c, out_w=1, kh=h, kw=w, stride_w=1, pad_left=0, include_pad=1, in_zp=3,
+                  c=(5 << 8) + 128, f=8, lo=-128, hi=127)
     table = np.array([np.rint(2.0**32 / (h * w))], np.int32)
     sums = np.stack(rows).reshape(h * w, c).astype(np.int64).sum(0) - 3 * h * w
     case = c99.case("avgpool_s8", params, (rows, h, table, "out"), requant(sums * 256, table, params))
@@ -337,8 +346,9 @@ def program(tmp_path_factory):
     cases = shape_cases(7)[::2]
     cases += [dwconv_case(*dwconv_layer(rng, in_w, 8, 3, 3, stride, pad=pad, right=1, f=8))
               for in_w in range(2, 12) for pad in (0, 1) for stride in (1, 2)]
-    cases += [c99.INTEGER[name](np.random.default_rng(100 + i), "s8") for name in ("add", "maxpool", "avgpool") for i in range(5)]
-    return dsp_program.write(tmp_path_factory.mktemp("dsp"), cases), [(dsp_program.checksum(c.expected.tobytes()), 1) for c in cases]
+    cases += [c99.INTEGER[name](np.random.default_rng(100 + i), "s8") for name in SAME for i in range(5)]
+    expected = [(dsp_program.checksum(c.expected.tobytes()), 1) for c in cases]
+    return dsp_program.write(tmp_path_factory.mktemp("dsp"), cases), expected
 
 
 def test_program_on_the_host(program):
@@ -370,7 +380,8 @@ def test_no_warnings(tmp_path, compiler, level):
     for i, declaration in enumerate(("conv_s8_dsp", "dwconv_s8_dsp")):  # shared: parameters known only at run time
         args = "const int8_t *const *rows, const int8_t *pad, const uint32_t *stream, int8_t *out, int8_t *scratch"
         text += (f"void use_{i}(const ec_{declaration}_t *p, {args});\n"
-                 f"void use_{i}(const ec_{declaration}_t *p, {args})\n{{ ec_{declaration}(p, rows, pad, stream, out, scratch); }}\n")
+                 f"void use_{i}(const ec_{declaration}_t *p, {args})\n"
+                 f"{{ ec_{declaration}(p, rows, pad, stream, out, scratch); }}\n")
     source = tmp_path / "all.c"
     source.write_text(text)
     subprocess.run([cc, *flags, *kernel_lib.WARNINGS, *kernel_lib.include_flags(ISA, simd), level, "-c", str(source),

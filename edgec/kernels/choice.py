@@ -25,7 +25,8 @@ def integer_kernel(kind: str, isa: tuple[str, ...], params: Mapping[str, int], w
     shaped = w if kind == "conv" else w[..., 0] if kind == "dwconv" else w.reshape(oc, -1)
     if "dsp" in isa:
         accepts, pack, scratch = (getattr(dsp, f"{kind}_{part}") for part in ("accepts", "pack", "scratch"))
-        if accepts(params, shaped, bias) is None:
+        extra = (mult,) if kind == "dwconv" else ()  # a depthwise layer's limits depend on its multipliers too
+        if accepts(params, shaped, bias, *extra) is None:
             return Packed(f"{kind}_s8_dsp", (("weights", pack(params, shaped, bias, mult)),), scratch(params))
     plain = shaped.transpose(1, 2, 0) if kind == "dwconv" else shaped
     return Packed(f"{kind}_s8", (("weights", plain), ("bias", bias), ("mult", mult)), None)

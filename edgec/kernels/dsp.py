@@ -1,8 +1,8 @@
 """Kernels of runtime_c/kernel/dsp: what they accept, how their weights are packed, how much scratch they need.
 
 For each kernel (conv, dwconv, fc): `<kernel>_accepts(params, w, bias)` -> None or the reason why not;
-`<kernel>_pack(params, w, bias, mult)` -> the stream, uint32; `<kernel>_scratch(params)` -> bytes, aligned to 4 (0: none;
-the pointer is not used).
+`<kernel>_pack(params, w, bias, mult)` -> the stream, uint32; `<kernel>_scratch(params)` -> bytes, aligned to 4
+(0: none; the pointer is not used).
 
 params: the fields of ec_<kernel>_s8_dsp_t. bias: int32 [out channels], input zero point folded in; mult: int32
 [out channels]. w: int8, [oc][kh][kw][ic / groups] for conv, [oc][ic] for fc, [c][kh][kw] for dwconv (mult = 1).
@@ -107,8 +107,8 @@ def conv_pack(params: Params, w: Array, bias: Array, mult: Array) -> Array:
 
 
 def conv_scratch(params: Params) -> int:
-    """Bytes of scratch of kernel/dsp/conv_s8_dsp.h: the widened taps of two pixels, or of eight where they are few, or a
-    sliding window."""
+    """Bytes of scratch of kernel/dsp/conv_s8_dsp.h: the widened taps of two pixels, or of eight where they are few,
+    or a sliding window."""
     runs, run = _runs(params)
     depth, kh, kw = params["in_c"] // params["groups"], params["kh"], params["kw"]
     tail = 8 if params["out_c"] // params["groups"] % BLOCK else 0

@@ -38,13 +38,15 @@ EC_KERNEL bool ec_convd_inside(const ec_conv_s8_dsp_t *p, int32_t ix)
 }
 
 /* The channels of the group that begins at ch, at one tap of a kernel row or in the padding. */
-EC_KERNEL const int8_t *ec_convd_tap(const ec_conv_s8_dsp_t *p, const int8_t *row, const int8_t *pad, int32_t col, int32_t ch)
+EC_KERNEL const int8_t *ec_convd_tap(const ec_conv_s8_dsp_t *p, const int8_t *row, const int8_t *pad, int32_t col,
+                                     int32_t ch)
 {
     return (col >= 0 && col < p->in_w ? row + col * p->in_c : pad) + ch;
 }
 
 /* Copies the taps of one kernel row as they are. ix: column where the window begins. */
-EC_KERNEL int8_t *ec_convd_copy(const ec_conv_s8_dsp_t *p, const int8_t *row, const int8_t *pad, int32_t ix, int32_t ch, int8_t *to)
+EC_KERNEL int8_t *ec_convd_copy(const ec_conv_s8_dsp_t *p, const int8_t *row, const int8_t *pad, int32_t ix, int32_t ch,
+                                int8_t *to)
 {
     const int32_t depth = p->in_c / p->groups;
     for (int32_t kx = 0; kx < p->kw; kx++, to += depth) {
@@ -60,7 +62,7 @@ EC_KERNEL void ec_convd_put(int8_t *to, uint32_t taps)
     ec_st4(to + 8, ec_sxtb16_ror8(taps));
 }
 
-/* ec_widen for one run. A short one whose length the compiler knows becomes a few straight instructions, loads first. */
+/* ec_widen for one run. A short one whose length the compiler knows becomes a few straight instructions. */
 EC_KERNEL void ec_convd_widen_run(int8_t *to, const int8_t *from, int32_t run)
 {
     if (run > 16) {
@@ -95,8 +97,8 @@ EC_KERNEL void ec_convd_widen_run(int8_t *to, const int8_t *from, int32_t run)
 }
 
 /* Widens the taps of a pixel into x. bytes: scratch of a run. */
-EC_KERNEL void ec_convd_widen(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ix, int32_t ch,
-                                int8_t *x, int8_t *bytes)
+EC_KERNEL void ec_convd_widen(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ix,
+                              int32_t ch, int8_t *x, int8_t *bytes)
 {
     const int32_t depth = p->in_c / p->groups, run = ec_convd_run(p);
     if (ec_convd_joined(p) && ec_convd_inside(p, ix)) {
@@ -141,7 +143,8 @@ EC_KERNEL void ec_convd_two(const ec_conv_s8_dsp_t *p, const int8_t *x, int32_t 
         ec_mm2((const uint32_t *)(const void *)x, w, out, next, out + whole, pairs, p->c, p->f, n, step, x_step);
     }
     for (int32_t i = 0; i < n && whole < width; i++, x += x_step, out += step) {
-        ec_mm2((const uint32_t *)(const void *)x, w + whole / 4 * (2 * pairs + 8), tail, 4, tail + 4, pairs, p->c, p->f, 1, 0, 0);
+        const uint32_t *last = w + whole / 4 * (2 * pairs + 8);
+        ec_mm2((const uint32_t *)(const void *)x, last, tail, 4, tail + 4, pairs, p->c, p->f, 1, 0, 0);
         ec_copy_s8(out + whole, tail, width - whole);
         ec_copy_s8(out + next + whole, tail + 4, width - whole);
     }
@@ -162,8 +165,8 @@ EC_KERNEL void ec_convd_one(const ec_conv_s8_dsp_t *p, const int8_t *x, const ui
 
 /* The last pixel of an odd number of them. Where its runs are whole words it need not be widened; else it is taken
  * twice. */
-EC_KERNEL void ec_convd_last(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ix, int32_t ch,
-                             const uint32_t *w, int8_t *out, int8_t *x, int8_t *tail)
+EC_KERNEL void ec_convd_last(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ix,
+                             int32_t ch, const uint32_t *w, int8_t *out, int8_t *x, int8_t *tail)
 {
     int8_t *to = x;
     if (ec_convd_run(p) % 4 != 0) {
@@ -182,7 +185,7 @@ EC_KERNEL void ec_convd_last(const ec_conv_s8_dsp_t *p, const int8_t *const *row
     }
 }
 
-/* ---- windows that overlap ------------------------------------------------------------------------------------------ */
+/* ---- windows that overlap --------------------------------------------------------------------------------------- */
 
 /* Bytes of a column of the sliding window: the taps of two pixels, widened. */
 EC_KERNEL int32_t ec_convd_column_bytes(const ec_conv_s8_dsp_t *p)
@@ -193,7 +196,8 @@ EC_KERNEL int32_t ec_convd_column_bytes(const ec_conv_s8_dsp_t *p)
 /* Columns that the sliding window's scratch holds. */
 EC_KERNEL int32_t ec_convd_columns(const ec_conv_s8_dsp_t *p)
 {
-    const int32_t all = ((p->out_w + 1) / 2 - 1) * p->stride_w + p->kw, room = EC_CONVD_SLIDE / ec_convd_column_bytes(p);
+    const int32_t all = ((p->out_w + 1) / 2 - 1) * p->stride_w + p->kw;
+    const int32_t room = EC_CONVD_SLIDE / ec_convd_column_bytes(p);
     return all < room ? all : room;
 }
 
@@ -225,8 +229,8 @@ EC_KERNEL void ec_convd_widen_columns(const ec_conv_s8_dsp_t *p, const int8_t *c
 }
 
 /* The left and the right half of the row side by side: a step of one pixel in both needs but stride_w new columns. */
-EC_KERNEL void ec_convd_slide(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, const uint32_t *w,
-                              int8_t *out, int8_t *x, int8_t *tail)
+EC_KERNEL void ec_convd_slide(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad,
+                              const uint32_t *w, int8_t *out, int8_t *x, int8_t *tail)
 {
     const int32_t bytes = ec_convd_column_bytes(p), half = (p->out_w + 1) / 2, far = p->out_w - half;
     const int32_t most = (ec_convd_columns(p) - p->kw) / p->stride_w + 1, kept = p->kw - p->stride_w;
@@ -244,7 +248,7 @@ EC_KERNEL void ec_convd_slide(const ec_conv_s8_dsp_t *p, const int8_t *const *ro
     }
 }
 
-/* ---- any ------------------------------------------------------------------------------------------------------------- */
+/* ---- any -------------------------------------------------------------------------------------------------------- */
 
 /* Outputs of one group, pixel pair by pixel pair. ch, w, out: of the group. */
 EC_KERNEL void ec_convd_group(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ch,
@@ -252,23 +256,26 @@ EC_KERNEL void ec_convd_group(const ec_conv_s8_dsp_t *p, const int8_t *const *ro
 {
     const int32_t batch = ec_convd_batch(p), size = 8 * ec_convd_pairs(p);
     for (int32_t ox = 0; ox < p->out_w; ox += 2 * batch) {
-        const int32_t left = p->out_w - ox, n = left / 2 < batch ? left / 2 : batch, ix = ox * p->stride_w - p->pad_left;
+        const int32_t left = p->out_w - ox, n = left / 2 < batch ? left / 2 : batch;
         for (int32_t i = 0; i < 2 * n; i++) {
-            ec_convd_widen(p, rows, pad, ix + i * p->stride_w, ch, x + (i >> 1) * size + (i & 1) * 4, x + batch * size);
+            const int32_t ix = (ox + i) * p->stride_w - p->pad_left;
+            ec_convd_widen(p, rows, pad, ix, ch, x + (i >> 1) * size + (i & 1) * 4, x + batch * size);
         }
         if (n > 0) {
             ec_convd_two(p, x, size, w, out + ox * p->out_c, p->out_c, 2 * p->out_c, n, tail);
         }
     }
     if (p->out_w % 2 != 0) {
-        ec_convd_last(p, rows, pad, (p->out_w - 1) * p->stride_w - p->pad_left, ch, w, out + (p->out_w - 1) * p->out_c, x, tail);
+        const int32_t ox = p->out_w - 1;
+        ec_convd_last(p, rows, pad, ox * p->stride_w - p->pad_left, ch, w, out + ox * p->out_c, x, tail);
     }
 }
 
 /* rows: kh input rows [in_w][in_c]; pad: a row of the input's zero point; stream: packed weights, biases and
- * multipliers; out: [out_w][out_c], apart from rows; scratch: the bytes that the compiler computed for p, aligned to 4. */
-EC_KERNEL void ec_conv_s8_dsp(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, const uint32_t *stream,
-                          int8_t *out, int8_t *scratch)
+ * multipliers; out: [out_w][out_c], apart from rows; scratch: the bytes that the compiler computed for p, aligned
+ * to 4. */
+EC_KERNEL void ec_conv_s8_dsp(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad,
+                              const uint32_t *stream, int8_t *out, int8_t *scratch)
 {
     const int32_t depth = p->in_c / p->groups, width = p->out_c / p->groups, size = 8 * ec_convd_pairs(p);
     int8_t *tail = scratch, *x = scratch + (width % 4 != 0 ? 8 : 0);

@@ -66,7 +66,7 @@ EC_KERNEL void ec_dwd_3x3(const ec_dwconv_s8_dsp_t *p, const int8_t *const *rows
     }
 }
 
-/* ---- one column, few outputs --------------------------------------------------------------------------------------- */
+/* ---- one column, few outputs ------------------------------------------------------------------------------------ */
 
 EC_KERNEL void ec_dwd_tall(const ec_dwconv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, const uint32_t *w,
                                  int8_t *out)
@@ -127,48 +127,54 @@ EC_KERNEL void ec_dwd_tear(const ec_dwconv_s8_dsp_t *p, const int8_t *row, const
     }
 }
 
-/* Blocks of four outputs of one channel. x: torn, of the channel; w: stream of the channel; step: from output to output. */
+/* Blocks of four outputs of four channels. x: torn; w: stream; step: bytes from output to output. */
 EC_KERNEL void ec_dwd_blocks(const ec_dwconv_s8_dsp_t *p, const int8_t *x, const uint32_t *w, int8_t *out, int32_t step,
-                                   int32_t blocks)
+                             int32_t blocks)
 {
     const int32_t pitch = 16 * ec_dwd_columns(p), c = ec_dwd_offset(p);
-    if (p->stride_w == 1 && p->dilation_w == 1) {
-        ec_dwn_slide(x, w, out, step, pitch, p->kh, p->kw, c, blocks);
-    } else {
-        ec_dwn_hop(x, w, out, step, pitch, p->kh, p->kw, c, blocks, 16 * p->stride_w, 16 * p->dilation_w);
+    const bool dense = p->stride_w == 1 && p->dilation_w == 1;
+    if (dense && p->kh == 1) {
+        ec_dwn_line(x, w, out, step, p->kw, c, blocks);
+        return;
+    }
+    for (int32_t i = 0; i < 4; i++, x += 4, w++, out++) {
+        if (dense) {
+            ec_dwn_slide(x, w, out, step, pitch, p->kh, p->kw, c, blocks);
+        } else {
+            ec_dwn_hop(x, w, out, step, pitch, p->kh, p->kw, c, blocks, 16 * p->stride_w, 16 * p->dilation_w);
+        }
     }
 }
 
 /* Four channels of the row. Its last four outputs overlap the ones before where they are no multiple of four; fewer
  * than four come by way of scratch. */
 EC_KERNEL void ec_dwd_any(const ec_dwconv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ch,
-                                const uint32_t *w, int8_t *out, int8_t *x)
+                          const uint32_t *w, int8_t *out, int8_t *x)
 {
     const int32_t pitch = 16 * ec_dwd_columns(p), end = p->out_w - 4;
     int8_t *few = x + (p->kh + 1) / 2 * pitch;
     for (int32_t r = 0; 2 * r < p->kh; r++) {
         const bool two = 2 * r + 1 < p->kh;
-        ec_dwd_tear(p, rows[2 * r], rows[two ? 2 * r + 1 : 2 * r], ec_ld4(pad), two ? 0 : p->dilation_w, ch, x + r * pitch);
+        const int32_t beside = two ? 0 : p->dilation_w;
+        ec_dwd_tear(p, rows[2 * r], rows[two ? 2 * r + 1 : 2 * r], ec_ld4(pad), beside, ch, x + r * pitch);
     }
-    for (int32_t i = 0; i < 4; i++) {
-        if (p->out_w < 4) {
-            ec_dwd_blocks(p, x + 4 * i, w + i, few + i, 4, 1);
-            continue;
+    if (p->out_w < 4) {
+        ec_dwd_blocks(p, x, w, few, 4, 1);
+        for (int32_t ox = 0; ox < p->out_w; ox++) {
+            ec_st4(out + ox * p->in_c + ch, ec_ld4(few + 4 * ox));
         }
-        ec_dwd_blocks(p, x + 4 * i, w + i, out + ch + i, p->in_c, p->out_w / 4);
-        if (p->out_w % 4 != 0) {
-            ec_dwd_blocks(p, x + 4 * i + end * p->stride_w * 16, w + i, out + end * p->in_c + ch + i, p->in_c, 1);
-        }
+        return;
     }
-    for (int32_t ox = 0; ox < p->out_w && p->out_w < 4; ox++) {
-        ec_st4(out + ox * p->in_c + ch, ec_ld4(few + 4 * ox));
+    ec_dwd_blocks(p, x, w, out + ch, p->in_c, p->out_w / 4);
+    if (p->out_w % 4 != 0) {
+        ec_dwd_blocks(p, x + end * p->stride_w * 16, w, out + end * p->in_c + ch, p->in_c, 1);
     }
 }
 
 /* rows: kh input rows [in_w][in_c]; pad: a row of the input's zero point; stream: packed weights, biases and
  * multipliers; out: [out_w][in_c], apart from rows; scratch: the bytes that the compiler computed for p. in_c >= 4. */
-EC_KERNEL void ec_dwconv_s8_dsp(const ec_dwconv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, const uint32_t *stream,
-                            int8_t *out, int8_t *scratch)
+EC_KERNEL void ec_dwconv_s8_dsp(const ec_dwconv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad,
+                                const uint32_t *stream, int8_t *out, int8_t *scratch)
 {
     if (ec_dwd_is_3x3(p)) {
         ec_dwd_3x3(p, rows, pad, stream, out, scratch);

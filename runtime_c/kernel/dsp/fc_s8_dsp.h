@@ -12,7 +12,8 @@ typedef struct {
 
 /* x: [in_c]; stream: packed weights, biases and multipliers; out: [out_c], apart from x; scratch: the bytes that the
  * compiler computed for p. */
-EC_KERNEL void ec_fc_s8_dsp(const ec_fc_s8_dsp_t *p, const int8_t *x, const uint32_t *stream, int8_t *out, int8_t *scratch)
+EC_KERNEL void ec_fc_s8_dsp(const ec_fc_s8_dsp_t *p, const int8_t *x, const uint32_t *stream, int8_t *out,
+                            int8_t *scratch)
 {
     const int32_t taps = (p->in_c + 3) / 4 * 4, whole = p->out_c / 4 * 4;
     if (p->in_c < taps) { /* the weights of the taps beyond the last are zero; they must only be something */

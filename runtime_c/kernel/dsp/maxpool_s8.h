@@ -54,7 +54,8 @@ EC_KERNEL void ec_maxpool_s8(const ec_maxpool_s8_t *p, const int8_t *const *rows
     const int32_t last = ec_inner_end(first, p->in_w, p->out_w, span, p->stride_w, p->pad_left);
     for (int32_t ox = 0; ox < p->out_w; ox++) {
         const int32_t ix = ox * p->stride_w - p->pad_left;
-        const int32_t begin = ec_tap_begin(ix, p->kw, p->dilation_w), end = ec_tap_end(ix, p->in_w, p->kw, p->dilation_w);
+        const int32_t begin = ec_tap_begin(ix, p->kw, p->dilation_w);
+        const int32_t end = ec_tap_end(ix, p->in_w, p->kw, p->dilation_w);
         int8_t *o = out + ox * p->in_c;
         if (p->in_c < 4) {
             ec_maxpool_s8_few(p, rows, ix, begin, end, o);

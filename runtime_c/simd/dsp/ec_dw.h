@@ -145,7 +145,8 @@ EC_ASM_FUNCTION void ec_dw3_s2(const int8_t *const *rows, const uint32_t *w, int
         "movs r4,#0\n str r4,[sp,#36]\n add r4,r3,#48\n str r4,[sp,#44]\n"
         /* out_w = 4 blocks + last, one by one */
         "ldr r4,[sp,#108]\n and r5,r4,#3\n subs r4,r4,r5\n"
-        "movs r6,#48\n mla r7,r4,r6,r3\n str r7,[sp,#4]\n ldr r7,[sp,#108]\n muls r6,r7\n subs r6,#12\n str r6,[sp,#0]\n"
+        "movs r6,#48\n mla r7,r4,r6,r3\n str r7,[sp,#4]\n"
+        "ldr r7,[sp,#108]\n muls r6,r7\n subs r6,#12\n str r6,[sp,#0]\n"
         "ldr r6,[sp,#92]\n muls r6,r7\n rsb r6,r6,#1\n str r6,[sp,#12]\n"
         "adr r6,13f\n cmp r5,#0\n it ne\n adrne r6,10f\n adds r6,#1\n str r6,[sp,#32]\n"
         "cmp r4,#0\n it ne\n adrne r6,9f+5\n str r6,[sp,#28]\n" /* past the load of the bias */

@@ -139,8 +139,9 @@ EC_ASM_FUNCTION void ec_mm2(const uint32_t *x, const uint32_t *w, int8_t *out, i
  * products with its loads, 66 bytes. */
 #define EC_MM1_MAC                                                                                                     \
     "sxtb16 r3,r2\n sxtb16 r2,r2,ror #8\n"                                                                             \
-    "smlad r9,r4,r3,r9\n sxtb16 r4,r4\n smlad r11,r5,r3,r11\n sxtb16 r5,r5\n smlad r8,r4,r3,r8\n smlad r10,r5,r3,r10\n" \
-    "smlad r9,r6,r2,r9\n sxtb16 r6,r6\n smlad r11,r7,r2,r11\n sxtb16 r7,r7\n smlad r8,r6,r2,r8\n smlad r10,r7,r2,r10\n"
+    "smlad r9,r4,r3,r9\n sxtb16 r4,r4\n smlad r11,r5,r3,r11\n sxtb16 r5,r5\n"                                         \
+    "smlad r8,r4,r3,r8\n smlad r10,r5,r3,r10\n smlad r9,r6,r2,r9\n sxtb16 r6,r6\n"                                    \
+    "smlad r11,r7,r2,r11\n sxtb16 r7,r7\n smlad r8,r6,r2,r8\n smlad r10,r7,r2,r10\n"
 #define EC_MM1_STEP(x, w)                                                                                              \
     "ldr.n r2,[r0,#" #x "]\n ldr.n r4,[r1,#" #w "]\n ldr.n r5,[r1,#" #w "+4]\n ldr.n r6,[r1,#" #w "+8]\n"              \
     "ldr.n r7,[r1,#" #w "+12]\n" EC_MM1_MAC

@@ -13,8 +13,8 @@ static inline void ec_dw_pair(int8_t *to, uint32_t a, uint32_t b)
 }
 
 /* Tears apart the columns of four channels that begin at byte `at` of the rows. */
-static inline void ec_dw_tear(const int8_t *const *rows, int32_t at, int8_t *x, int32_t step, int32_t pairs, int32_t edges,
-                              uint32_t pad)
+static inline void ec_dw_tear(const int8_t *const *rows, int32_t at, int8_t *x, int32_t step, int32_t pairs,
+                              int32_t edges, uint32_t pad)
 {
     const int32_t left = edges & 1, columns = left + 2 * pairs + (edges >> 1);
     for (int32_t first = -left; first < columns; first += 2, x += 48) {

@@ -33,10 +33,18 @@ static inline void ec_dwn_hop(const int8_t *x, const uint32_t *w, int8_t *out, i
     }
 }
 
-static inline void ec_dwn_slide(const int8_t *x, const uint32_t *w, int8_t *out, int32_t step, int32_t pitch, int32_t kh,
-                                int32_t kw, int32_t c, int32_t blocks)
+static inline void ec_dwn_slide(const int8_t *x, const uint32_t *w, int8_t *out, int32_t step, int32_t pitch,
+                                int32_t kh, int32_t kw, int32_t c, int32_t blocks)
 {
     ec_dwn_hop(x, w, out, step, pitch, kh, kw, c, blocks, 16, 16);
+}
+
+static inline void ec_dwn_line(const int8_t *x, const uint32_t *w, int8_t *out, int32_t step, int32_t kw, int32_t c,
+                               int32_t blocks)
+{
+    for (int32_t ch = 0; ch < 4; ch++) {
+        ec_dwn_slide(x + 4 * ch, w + ch, out + ch, step, 0, 1, kw, c, blocks);
+    }
 }
 
 static inline void ec_dwn_pixel(const int8_t *const *taps, const uint32_t *w, int8_t *out, int32_t c,
