@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from .loops import Bin, Buffer, Call, Fn, For, If, Let, Load, Program, Ref, Rows, Set, Store
 
@@ -69,15 +70,15 @@ class Item:
     align: int
     buffers: tuple[str, ...]
 
-    @property
+    @cached_property
     def size(self) -> int:
         return max(p.offset + p.size for p in self.parts)
 
-    @property
+    @cached_property
     def start(self) -> int:
         return min(p.start for p in self.parts)
 
-    @property
+    @cached_property
     def end(self) -> int:
         return max(p.end for p in self.parts)
 
@@ -196,8 +197,10 @@ def place(found: list[Item], bound: int, peak: int) -> dict[Item, int]:
     best: dict[Item, int] = {}
     best_size = None
     tries = [sorted(found, key=key) for key in orders]
+    reach = -(-bound // 4) * 4  # items are placed on whole words
+    more = WORK // sum(len(i.parts) for i in found) ** 2 if found else 0
     for n, order in enumerate(_variations(tries)):
-        if best_size is not None and (best_size <= bound or n >= len(tries) + MORE_ORDERS):
+        if best_size is not None and (best_size <= reach or n >= len(tries) + more):
             break
         offsets = _first_fit(order)
         size = max((o + i.size for i, o in offsets.items()), default=0)
@@ -206,7 +209,7 @@ def place(found: list[Item], bound: int, peak: int) -> dict[Item, int]:
     return best
 
 
-MORE_ORDERS = 300
+WORK = 2_000_000  # pairs of parts to compare over all orders: about a second
 
 
 def _variations(orders: list[list[Item]]) -> Iterator[list[Item]]:
