@@ -88,16 +88,17 @@ def string(text: str) -> str:
 
 
 class Namer:
-    """Gives each hint an identifier that no earlier one got."""
+    """Gives each hint an identifier that no earlier one got. prefix: stands before each whole, however long the hint:
+    it keeps the names of several models in one program apart."""
 
-    def __init__(self, taken: Iterable[str] = (), outer: Namer | None = None):
-        self.taken, self.outer = set(taken), outer
+    def __init__(self, taken: Iterable[str] = (), outer: Namer | None = None, prefix: str = ""):
+        self.taken, self.outer, self.prefix = set(taken), outer, prefix
 
     def __contains__(self, name: str) -> bool:
         return name in self.taken or (self.outer is not None and name in self.outer)
 
     def __call__(self, hint: str) -> str:
-        base = name = identifier(hint)
+        base = name = self.prefix + identifier(hint)
         n = 1
         while name in self:
             n += 1
@@ -170,9 +171,9 @@ def source(p: Program, c_name: str, types: Mapping[str, str] | None = None,
 
     c_name: prefix of all its names. types: graph tensor -> "int8 1x8x8x16", for comments. stamp: kernels that are
     compiled once for each set of parameters (True: all of them); the others once if more than one call uses them."""
-    names = Namer([*RESERVED, *(f"{c_name}_{n}" for n in INTERFACE)])
-    rom = {b.name: names(f"{c_name}_{identifier(b.name)}") for b in _rom_used(p)}
-    functions = [names(f"{c_name}_{f.name}") for f in p.steps]
+    names = Namer([*RESERVED, *(f"{c_name}_{n}" for n in INTERFACE)], prefix=f"{c_name}_")
+    rom = {b.name: names(b.name) for b in _rom_used(p)}
+    functions = [names(f.name) for f in p.steps]
     shared = _Shared(p, c_name, names, stamp)
     headers: set[str] = set()
     steps = []
@@ -222,7 +223,7 @@ class _Shared:
                 if isinstance(s, Call):
                     sites.setdefault(self.key(s), []).append(s)
         self.sites = {k: calls for k, calls in sites.items() if len(calls) > 1}
-        self.names = {k: names(f"{c_name}_{k[0]}") for k in self.sites}
+        self.names = {k: names(k[0]) for k in self.sites}
 
     def stamped(self, kernel: str) -> bool:
         return self.stamp if isinstance(self.stamp, bool) else kernel in self.stamp
