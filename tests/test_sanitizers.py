@@ -23,9 +23,11 @@ from edgec import board, host, onnx_in, package, paths, pipeline, store, toolcha
 
 ADDRESS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all", "-g1")
 MEMORY = ("-fsanitize=memory", "-fno-sanitize-recover=all", "-g1")
-# Each with its kernels and its way through memory: whole tensors, or rows of streamed layers.
-BUILDS = (("cortex-m3", "ram"), ("cortex-m4", "ram"), ("cortex-m4", "balanced"))
 VARIANTS = {"gcc-address": ("gcc", ADDRESS), "clang-address": ("clang", ADDRESS), "clang-memory": ("clang", MEMORY)}
+# Portable and DSP kernels, whole tensors and rows of streamed layers: each under each kind of sanitizer.
+BUILDS = (("gcc-address", "cortex-m3", "ram"), ("gcc-address", "cortex-m4", "balanced"),
+          ("clang-address", "cortex-m4", "ram"), ("clang-memory", "cortex-m3", "ram"),
+          ("clang-memory", "cortex-m4", "balanced"))
 FLOAT = ("conv_same_upper_stride", "conv_pads_dilation", "conv_groups", "conv_depthwise_multiplier", "batch_of_two",
          "average_pool_pads", "average_pool_include", "max_pool_ceil", "residual", "squeeze_excite", "one_dimensional",
          "attention", "gemm_general", "slices_and_splits")
@@ -227,14 +229,14 @@ def quantised(name: str, target: str, goal: str, folder: Path) -> Model:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("target,goal", BUILDS)
+@pytest.mark.parametrize("variant,target,goal", BUILDS, indirect=["variant"])
 def test_quantised_models(target, goal, variant, emitted_once, tmp_path):
     def one(name):
         return emitted_once(f"q_{name}_{target[-2:]}_{goal}", partial(quantised, name, target, goal))
     check([one(n) for n in QUANTISED], variant, tmp_path)
 
 
-@pytest.mark.parametrize("target,goal", BUILDS)
+@pytest.mark.parametrize("variant,target,goal", BUILDS, indirect=["variant"])
 def test_networks(target, goal, variant, models, emitted_once, tmp_path):
     def make(name, folder):
         real = [[samples(models, name, "int8")[0]]]
