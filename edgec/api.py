@@ -109,7 +109,7 @@ def build(
         store.write_files(
             stage,
             {
-                "report.json": store.json_text(made),
+                store.REPORT: store.json_text(made),
                 "report.txt": report.text(made),
                 "report.html": report.as_html(made),
             },

@@ -330,6 +330,21 @@ def validate(
 
 
 @app.command(
+    epilog=EXAMPLES + "  edgec profile build/kws/cortex-m4\n  edgec profile build/kws/cortex-m55 --json"
+)
+def profile(directory: Package, board: OtherBoard = None, json: Json = False, debug: Debug = False) -> None:
+    """Show what each layer of a built package costs: cycles of a Cortex-M4, instructions on other cores.
+
+    Counted under QEMU. The cycles are a model of the core with memory without wait states."""
+    from . import profile as profiler
+
+    console = Console(json)
+    found = profiler.run(directory, board)
+    console.line(profiler.text(found))
+    console.result({"ok": True, **found})
+
+
+@app.command(
     epilog=EXAMPLES
     + "  edgec flash build/kws/nucleo-f446re\n  edgec flash build/kws/nucleo-f446re --tool pyocd --dry-run"
 )

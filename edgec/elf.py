@@ -23,11 +23,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A function or object: size in bytes, the section that holds it."""
+    """A function or object: size in bytes, the section that holds it, its address (bit 0 set for Thumb code)."""
 
     name: str
     size: int
     section: str
+    address: int
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ def _symbols(raw: bytes, table: tuple[int, ...], headers: list[tuple[int, ...]],
     strings = headers[table[6]][4]
     found = []
     for at in range(table[4], table[4] + table[5], 16):
-        name, _, size, info, _, section = struct.unpack_from("<IIIBBH", raw, at)
+        name, value, size, info, _, section = struct.unpack_from("<IIIBBH", raw, at)
         if info & 15 in (_OBJECT, _FUNC) and size and section < len(names):
-            found.append(Symbol(_text(raw, strings + name), size, names[section]))
+            found.append(Symbol(_text(raw, strings + name), size, names[section], value))
     return found
 
 

@@ -72,6 +72,14 @@ def package(p: Program, meta: Meta) -> dict[str, str]:
     return dict(sorted(files.items()))
 
 
+def functions(p: Program, meta: Meta) -> list[dict]:
+    """Per step the C function that runs it and, in a streamed step, its layers with theirs (several may share one)."""
+    return [{"function": s.name, "layers": [{"origin": list(layer.origin), "op": layer.op, "macs": layer.macs,
+                                             "kernel": kernel, "function": function}
+                                            for layer, kernel, function in s.layers]}
+            for s in render_c.source(p, meta.c_name, meta.types, meta.stamp).steps]
+
+
 def runtime(headers: Collection[str], isa: tuple[str, ...]) -> dict[str, str]:
     """name -> text of runtime headers and of all that they include; the first folder of `isa` that has one wins.
 

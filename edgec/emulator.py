@@ -41,21 +41,36 @@ def run(firmware_elf: Path, board: Board, samples: Sequence[Sequence[bytes]], tr
     firmware_elf = Path(firmware_elf).resolve()
     pack = package.read(firmware_elf.parent)
     _check_samples(pack, samples)
-    if not board.emulator:
-        raise DeviceError(f"{board.name} has no emulator", where=board.name,
-                          fix="use the generic board of its core, e.g. cortex-m4")
-    if shutil.which(board.emulator[0]) is None:
-        raise DeviceError(f"{board.emulator[0]} is not installed", where=board.name,
-                          fix=f"apt-get install {board.emulator[0]}")
+    _require_emulator(board)
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
         (Path(folder) / "in").write_bytes(b"".join(part for sample in samples for part in sample))
-        printed = _execute(board, firmware_elf, ["edgec", "trace" if trace else "run", "in", "out"], folder, timeout)
+        words = ["edgec", "trace" if trace else "run", "in", "out"]
+        printed = _execute(board, board.emulator, firmware_elf, words, folder, timeout)
         raw = (Path(folder) / "out").read_bytes()
     outputs, traces = _split(raw, pack, len(samples), trace, board)
     stack = re.search(r"^stack (\d+)$", printed, re.MULTILINE)
     if not stack:
         raise DeviceError("the firmware did not report its stack", where=board.name, fix="build the firmware again")
     return Run(outputs, traces, int(stack[1]))
+
+
+def run_pattern(firmware_elf: Path, board: Board, plugin: str = "", timeout: float = 300.0) -> str:
+    """Runs the firmware once on its own fixed pattern; returns what it prints. plugin: of the emulator, with arguments.
+
+    Raises DeviceError as `run` does."""
+    _require_emulator(board)
+    command = (board.emulator[0], "-plugin", plugin, *board.emulator[1:]) if plugin else board.emulator
+    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        return _execute(board, command, Path(firmware_elf).resolve(), [], folder, timeout)
+
+
+def _require_emulator(board: Board) -> None:
+    if not board.emulator:
+        raise DeviceError(f"{board.name} has no emulator", where=board.name,
+                          fix="use the generic board of its core, e.g. cortex-m4")
+    if shutil.which(board.emulator[0]) is None:
+        raise DeviceError(f"{board.emulator[0]} is not installed", where=board.name,
+                          fix=f"apt-get install {board.emulator[0]}")
 
 
 def _check_samples(pack: package.Package, samples: Sequence[Sequence[bytes]]) -> None:
@@ -66,10 +81,11 @@ def _check_samples(pack: package.Package, samples: Sequence[Sequence[bytes]]) ->
                              fix=f"give inputs of {pack.inputs} bytes")
 
 
-def _execute(board: Board, firmware_elf: Path, arguments: Sequence[str], folder: str, timeout: float) -> str:
+def _execute(board: Board, emulator: Sequence[str], firmware_elf: Path, arguments: Sequence[str], folder: str,
+             timeout: float) -> str:
     """Runs the emulator in `folder`, where the firmware's files lie; returns what the firmware printed."""
     text = "".join(f",arg={a}" for a in arguments)
-    command = [c.replace("{elf}", str(firmware_elf)).replace("{arguments}", text) for c in board.emulator]
+    command = [c.replace("{elf}", str(firmware_elf)).replace("{arguments}", text) for c in emulator]
     try:
         done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               errors="replace", timeout=timeout)

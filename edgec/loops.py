@@ -132,18 +132,28 @@ class Rows:
 Arg = Union[Ref, Rows, Const, Var, Bin, Fn, Load]
 
 
+@dataclass(frozen=True)
+class Layer:
+    """The ONNX nodes, the operator and the multiply-accumulates per run of a layer inside a streamed step."""
+
+    origin: tuple[str, ...]
+    op: str
+    macs: int
+
+
 @dataclass(frozen=True, eq=False)
 class Call:
     """A kernel of runtime_c/kernel/*/<kernel>.h: ec_<kernel>(&params, args...). `params` are the fields of
     ec_<kernel>_t in order, all int32 (or float32 where the value is a Python float). `writes` lists buffers it writes.
     `meaning(args, read, write)` is the reference: args as they stand
-    in the call, read(arg) -> numpy array(s) of the argument, write(arg, array)."""
+    in the call, read(arg) -> numpy array(s) of the argument, write(arg, array). `layer`: set in a streamed step."""
 
     kernel: str
     params: Mapping[str, int | float]
     args: tuple[Arg, ...]
     writes: tuple[str, ...]
     meaning: Any = None
+    layer: Layer | None = None
 
 
 Stmt = Union[For, If, Let, Set, Store, Call]

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
 from .errors import UnsupportedError
 from .ir import Graph, Node, TensorType, origins
-from .loops import Bin, Buffer, Const, For, Function, If, Let, Load, Program, Var, cast
+from .loops import Bin, Buffer, Call, Const, For, Function, If, Layer, Let, Load, Program, Stmt, Var, cast
 from .ops import table
 from .ops.base import Lowering
 from .ops.spatial import At
@@ -173,9 +175,10 @@ class _Lowering(Lowering):
             targets.insert(0, target)
         body: list = []
         for node, shape, target in zip(g.nodes, g.shapes, targets, strict=True):
-            self.node = node
+            self.node, before = node, self.count
             emit = table.OPS[node.op].rows[1](self, node)
-            body += emit(row, tuple(places[r.tensor] for r in shape.reads), target)
+            layer = Layer(node.origin, node.op, self.count - before)
+            body += _of_layer(emit(row, tuple(places[r.tensor] for r in shape.reads), target), layer)
             places[node.outputs[0]] = target
         return tuple(body)
 
@@ -222,6 +225,21 @@ class _Lowering(Lowering):
             name = f"{text}_{n}"
         self.names.add(name)
         return name
+
+
+def _of_layer(body: Iterable[Stmt], layer: Layer) -> list[Stmt]:
+    """The statements with every kernel call marked as one of this layer."""
+    def one(s: Stmt) -> Stmt:
+        match s:
+            case Call():
+                return replace(s, layer=layer)
+            case For():
+                return replace(s, body=tuple(map(one, s.body)))
+            case If():
+                return replace(s, then=tuple(map(one, s.then)), orelse=tuple(map(one, s.orelse)))
+        return s
+
+    return list(map(one, body))
 
 
 def _align(dtype: str) -> int:

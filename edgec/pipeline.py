@@ -95,8 +95,10 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
     if goal in ("balanced", "size") and limit and program.arena_bytes > limit:
         regions = stream.regions(graph)
         program = phase("stream", lambda: _planned(_lowered(graph, board, regions, dump), dump), lambda p: f"arena {p.arena_bytes:,} B" + _streamed(regions))
-    files = phase("emit", lambda: _files(graph, program, board, goal, c_name), lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
-    return Compiled(source, graph, program, files, c_name, _stats(graph, program))
+    meta = _meta(graph, board, c_name)
+    files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal),
+                  lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
+    return Compiled(source, graph, program, files, c_name, _stats(graph, program, meta))
 
 
 def c_identifier(text: str) -> str:
@@ -134,16 +136,15 @@ def _planned(program: Program, dump) -> Program:
     return program
 
 
-def _files(graph: Graph, program: Program, board: Board, goal: str, c_name: str) -> dict[str, str]:
+def _meta(graph: Graph, board: Board, c_name: str) -> emit.Meta:
     def tensor(name: str) -> emit.TensorInfo:
         t = graph.type(name)
         scale, zero = (float(t.q.scale), int(t.q.zero_point)) if t.q is not None else (0.0, 0)
         return emit.TensorInfo(name, t.dtype, t.shape, scale, zero)
 
     types = {n: str(t.type) for n, t in graph.tensors.items() if t.data is None}
-    meta = emit.Meta(c_name, graph.name, graph_hash(graph), f"edgec {__version__}", board.isa, tuple(map(tensor, graph.inputs)),
+    return emit.Meta(c_name, graph.name, graph_hash(graph), f"edgec {__version__}", board.isa, tuple(map(tensor, graph.inputs)),
                      tuple(map(tensor, graph.outputs)), types, stamp=True)
-    return emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal)
 
 
 def graph_hash(graph: Graph) -> str:
@@ -154,16 +155,16 @@ def graph_hash(graph: Graph) -> str:
     return h.hexdigest()
 
 
-def _stats(graph: Graph, program: Program) -> dict:
+def _stats(graph: Graph, program: Program, meta: emit.Meta) -> dict:
     """What reports need: totals and one entry per step."""
     def weights(step) -> int:
         return sum(program.buffers[b].nbytes for b in set(plan.touched(step.body)) if program.buffers[b].place == "rom")
 
     steps = []
-    for s in program.steps:
+    for s, alive, functions in zip(program.steps, plan.alive_in_steps(program), emit.functions(program, meta), strict=True):
         t = graph.type(s.outputs[0])
         kernels = list(dict.fromkeys(c.kernel for c in loop_verify.statements(s.body) if isinstance(c, Call)))
         steps.append({"name": s.name, "op": s.op, "origin": list(s.origin), "macs": s.macs, "kernel": " + ".join(kernels),
-                      "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes, "weights_bytes": weights(s)})
+                      "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes, "weights_bytes": weights(s), "alive_bytes": alive, **functions})
     return {"arena_bytes": program.arena_bytes, "lower_bound": program.lower_bound, "macs": sum(s.macs for s in program.steps),
             "weights_bytes": sum(b.nbytes for b in program.buffers.values() if b.place == "rom"), "steps": steps}

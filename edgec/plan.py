@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 from .loops import Bin, Buffer, Call, Fn, For, If, Let, Load, Program, Ref, Rows, Set, Store
 
@@ -169,20 +170,29 @@ def _parts(p: Program, name: str, live: tuple[int, int], moments) -> list[Part]:
     return [Part(o, n, born.get((o, n), start), dies.get((o, n), end)) for o, n in rows] or [Part(0, p.buffers[name].nbytes, start, end)]
 
 
-def lower_bound(found: list[Item], p: Program) -> tuple[int, int]:
-    """The largest sum of live bytes at any moment, and the step of that moment: no placement can be smaller."""
-    moments = _moments(p)
+def _alive(found: list[Item], moments: list[tuple[int, int]]) -> list[int]:
+    """The sum of live bytes at each moment."""
     change = [0] * (moments[-1][1] + 2)
     for i in found:
         for part in i.parts:
             change[part.start] += part.size
             change[part.end + 1] -= part.size
-    best, at, alive = 0, 0, 0
-    for k, c in enumerate(change):
-        alive += c
-        if alive > best:
-            best, at = alive, k
-    return best, next((k for k, (first, last) in enumerate(moments) if first <= at <= last), 0)
+    return list(accumulate(change))
+
+
+def lower_bound(found: list[Item], p: Program) -> tuple[int, int]:
+    """The largest sum of live bytes at any moment, and the step of that moment: no placement can be smaller."""
+    moments = _moments(p)
+    alive = _alive(found, moments)
+    at = alive.index(max(alive))
+    return alive[at], next((k for k, (first, last) in enumerate(moments) if first <= at <= last), 0)
+
+
+def alive_in_steps(p: Program) -> list[int]:
+    """The most bytes of the arena that are alive at once in each step."""
+    moments = _moments(p)
+    alive = _alive(items(p), moments)
+    return [max(alive[first:last + 1]) for first, last in moments[:len(p.steps)]]
 
 
 def place(found: list[Item], bound: int, peak: int) -> dict[Item, int]:

@@ -21,7 +21,7 @@ def mentioned(value, names: set[str], found: set[str]) -> set[str]:
             mentioned(v, names, found)
     elif is_dataclass(value):
         for f in fields(value):
-            if f.name not in ("kernel", "params", "meaning", "var", "dtype", "op", "name"):
+            if f.name not in ("kernel", "params", "meaning", "layer", "var", "dtype", "op", "name"):
                 mentioned(getattr(value, f.name), names, found)
     return found
 

@@ -26,6 +26,7 @@ from .loops import (
     For,
     Function,
     If,
+    Layer,
     Let,
     Load,
     Program,
@@ -147,10 +148,13 @@ def param(value: int | float) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: the text of its C function with a comment, and the call of it, where `arena` is the arena."""
+    """One step: the text of its C function with a comment, and the call of it, where `arena` is the arena. name: of the
+    function. layers: inside a streamed step, each with its kernel and the function that runs that."""
 
     text: str
     call: str
+    name: str
+    layers: tuple[tuple[Layer, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,8 @@ def source(p: Program, c_name: str, types: Mapping[str, str] | None = None,
     """The C text of a planned program (every RAM buffer has an offset).
 
     c_name: prefix of all its names. types: graph tensor -> "int8 1x8x8x16", for comments. stamp: kernels that are
-    compiled once for each set of parameters (True: all of them); the others once if more than one call uses them."""
+    compiled once for each set of parameters (True: all of them); the others once if more than one call uses them. In a
+    streamed step each kernel is a function, so that what a layer costs can be told apart (a call for each row)."""
     names = Namer([*RESERVED, *(f"{c_name}_{n}" for n in INTERFACE)], prefix=f"{c_name}_")
     rom = {b.name: names(b.name) for b in _rom_used(p)}
     functions = [names(f.name) for f in p.steps]
@@ -180,7 +185,9 @@ def source(p: Program, c_name: str, types: Mapping[str, str] | None = None,
     for f, name in zip(p.steps, functions, strict=True):
         one = _Step(p, f, rom, shared, Namer(outer=names))
         text, call = one.function(name)
-        steps.append(Step(_comment(p, f, types or {}) + "\n" + text, call))
+        layers = dict.fromkeys((s.layer, s.kernel, shared.names[shared.key(s)])
+                               for s in statements(f.body) if isinstance(s, Call) and s.layer is not None)
+        steps.append(Step(_comment(p, f, types or {}) + "\n" + text, call, name, tuple(layers)))
         headers |= one.headers
     kernels = {f"{s.kernel}.h" for f in p.steps for s in statements(f.body) if isinstance(s, Call)}
     externs = tuple(f"extern {rom_declaration(p.buffers[n], c)};" for n, c in rom.items())
@@ -222,7 +229,8 @@ class _Shared:
             for s in statements(f.body):
                 if isinstance(s, Call):
                     sites.setdefault(self.key(s), []).append(s)
-        self.sites = {k: calls for k, calls in sites.items() if len(calls) > 1}
+        self.sites = {k: calls for k, calls in sites.items()
+                      if len(calls) > 1 or any(c.layer is not None for c in calls)}
         self.names = {k: names(k[0]) for k in self.sites}
 
     def stamped(self, kernel: str) -> bool:
@@ -240,7 +248,8 @@ class _Shared:
         head = [] if stamped else [f"const ec_{kernel}_t *p"]
         values = ["&p" if stamped else "p", *(f"a{k}" for k in range(len(params)))]
         what = "for one set of parameters" if stamped else "for any parameters"
-        lines = [comment(f"{kernel} {what}: {len(calls)} calls."),
+        nodes_ = dict.fromkeys(n for c in calls if c.layer is not None for n in c.layer.origin)
+        lines = [comment(f"{kernel} {what}: {', '.join(nodes_) or f'{len(calls)} calls'}."),
                  *_wrap(f"static EC_NOINLINE EC_CODE void {self.names[key]}({', '.join(head + params)})", ""), "{"]
         lines += [*_wrap(f"static const ec_{kernel}_t p = {key[1]};", INDENT), ""] if stamped else []
         return "\n".join([*lines, f"{INDENT}ec_{kernel}({', '.join(values)});", _BARRIER, "}"])

@@ -19,6 +19,7 @@ from pathlib import Path
 from .errors import UsageError
 
 MANIFEST = "manifest.json"
+REPORT = "report.json"
 FORMAT = 1
 
 
@@ -56,6 +57,14 @@ def read_manifest(directory: Path) -> dict:
             fix="build it again with this version of edgec",
         )
     return manifest
+
+
+def read_report(directory: Path) -> dict:
+    """report.json of a package. Raises UsageError where it cannot be read."""
+    try:
+        return json.loads((directory / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{REPORT} cannot be read: {e}", where=str(directory), fix="build it again") from None
 
 
 def write_files(directory: Path, files: Mapping[str, str | bytes]) -> None:

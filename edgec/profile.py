@@ -1,0 +1,142 @@
+"""What each layer of a built package costs: `edgec profile`."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import board as boards
+from . import counter, store
+from .board import Board
+from .counter import Entry
+from .errors import DeviceError, UsageError
+from .output import count_text, table
+from .report import GENERATED
+
+CYCLE_MODEL = ("a model: the Cortex-M4's instruction timing table over the instructions that QEMU ran, memory without "
+               "wait states; good for comparisons, not a promise about a board")
+COUNTS = "exact counts of the instructions that QEMU ran; how many cycles they take this core is not modelled"
+SCHEDULE = "(rows, rings and the order of layers)"
+CALLS = "(calls of the steps)"
+
+
+@dataclass(frozen=True)
+class _Cost:
+    instructions: int = 0
+    cycles: int = 0
+
+    def __add__(self, other: _Cost) -> _Cost:
+        return _Cost(self.instructions + other.instructions, self.cycles + other.cycles)
+
+
+def run(directory: Path, board_name: str | None = None) -> dict:
+    """The profile of the package's firmware under its board's emulator, JSON-ready.
+
+    unit: "cycles" on a Cortex-M4, else "instructions"; model: what they are. bounds: the least unit per
+    multiply-accumulate that the core's instructions allow a direct (not Winograd) kernel, by element type. rows: in the
+    order of the run, one for each step, or for each layer inside a streamed step: step, origin, op, kernel, macs, cost
+    (of the unit), per_mac, bound, share, alive_bytes (the most of the arena in use in the step), instructions. total: of
+    <name>_run. Raises UsageError where the package has no firmware or board_name is of another core."""
+    directory = Path(directory)
+    manifest = store.read_manifest(directory)
+    report = store.read_report(directory)
+    firmware = directory / f"{manifest['name']}.elf"
+    if not firmware.exists():
+        raise UsageError("the package has no firmware", where=str(directory), fix="build it without --no-compile")
+    board = boards.load(board_name or manifest["board"])
+    steps = report["steps"]
+    functions = [f for s in steps for f in (s["function"], *(x["function"] for x in s["layers"]))]
+    entries = counter.count(firmware, board, f"{manifest['name']}_run", functions)
+    return profile(board, manifest["name"], steps, entries)
+
+
+def profile(board: Board, name: str, steps: list[dict], entries: list[Entry]) -> dict:
+    """The counts of a run as `run` returns them. steps: of report.json."""
+    unit = "cycles" if board.cpu == "cortex-m4" else "instructions"
+    rows = []
+    called = [k for k, e in enumerate(entries) if e.parent == 0]
+    if len(called) != len(steps):
+        raise DeviceError(f"{len(called)} steps ran, the package has {len(steps)}", where=name, fix="build it again")
+    for step, k in zip(steps, called, strict=True):
+        rows += _step(step, k, entries)
+    rows.append(({"step": "", "origin": [], "op": CALLS, "kernel": "", "macs": 0, "dtype": "", "alive_bytes": None},
+                 _own(entries[0])))
+    whole = sum((cost for _, cost in rows), _Cost())
+    total = getattr(whole, unit)
+    bounds = {"int8": integer_bound(board), "float32": float_bound(board)}
+    macs = sum(row["macs"] for row, _ in rows)
+
+    def entry(row: dict, cost: _Cost) -> dict:
+        mine, dtype = getattr(cost, unit), row.pop("dtype")
+        return row | {"cost": mine, "per_mac": mine / row["macs"] if row["macs"] else None,
+                      "bound": bounds.get(dtype) if row["macs"] else None, "share": mine / total if total else 0.0,
+                      "instructions": cost.instructions}
+
+    return {"name": name, "board": board.name, "cpu": board.cpu, "unit": unit,
+            "model": CYCLE_MODEL if unit == "cycles" else COUNTS, "bounds": bounds,
+            "total": {"cost": total, "macs": macs, "per_mac": total / macs if macs else None,
+                      "instructions": whole.instructions},
+            "rows": [entry(row, cost) for row, cost in rows]}
+
+
+def integer_bound(board: Board) -> float:
+    """Instructions (cycles on the M4) per multiply-accumulate of int8: VMLADAVA.S8 does 16, SMLAD two, MLA one; the M0
+    multiplies and adds."""
+    if "mve" in board.isa:
+        return 1 / 16
+    if "dsp" in board.isa:
+        return 0.5
+    return 2.0 if board.cpu in ("cortex-m0", "cortex-m0plus") else 1.0
+
+
+def float_bound(board: Board) -> float | None:
+    """VMUL and VADD, since a fused multiply-add has other bits; None without a floating-point unit."""
+    return 2.0 if any(f.startswith("-mfpu") for f in board.flags) else None
+
+
+def _own(e: Entry) -> _Cost:
+    return _Cost(e.instructions, e.cycles)
+
+
+def _inclusive(k: int, entries: list[Entry]) -> _Cost:
+    """An entry with all that it called."""
+    return sum((_inclusive(i, entries) for i, e in enumerate(entries) if e.parent == k), _own(entries[k]))
+
+
+def _step(step: Mapping, k: int, entries: list[Entry]) -> list[tuple[dict, _Cost]]:
+    """The rows of a step: one, or in a streamed step one for each layer and one for the rest."""
+    base = {"step": step["name"], "dtype": step["dtype"], "alive_bytes": step["alive_bytes"]}
+    if not step["layers"]:
+        row = base | {"origin": step["origin"], "op": step["op"], "kernel": step["kernel"] or GENERATED,
+                      "macs": step["macs"]}
+        return [(row, _inclusive(k, entries))]
+    costs = {e.function: _inclusive(i, entries) for i, e in enumerate(entries) if e.parent == k}
+    function = {x["kernel"]: x["function"] for x in step["layers"] if x["function"] in costs}
+    runs = [x["function"] if x["function"] in costs else function[x["kernel"]] for x in step["layers"]]
+    rows, rest = [], _own(entries[k])
+    for layer, f in zip(step["layers"], runs, strict=True):
+        users = [x["macs"] for x, g in zip(step["layers"], runs, strict=True) if g == f]
+        share = layer["macs"] / sum(users) if sum(users) else 1 / len(users)
+        cost = costs[f]
+        rows.append((base | {"origin": layer["origin"], "op": layer["op"], "kernel": layer["kernel"],
+                             "macs": layer["macs"]}, _Cost(round(cost.instructions * share), round(cost.cycles * share))))
+    for cost in (*costs.values(), *(_Cost(-c.instructions, -c.cycles) for _, c in rows)):  # what rounding left
+        rest += cost
+    return [*rows, (base | {"origin": [], "op": SCHEDULE, "kernel": GENERATED, "macs": step["macs"] - sum(
+        x["macs"] for x in step["layers"])}, rest)]
+
+
+def text(p: Mapping, width: int = 40) -> str:
+    """The profile as a table with its totals."""
+    unit = p["unit"]
+    rows = [(r["step"], " + ".join(r["origin"]) or r["op"], r["kernel"], r["macs"] or None, r["cost"],
+             _ratio(r["per_mac"]), _ratio(r["bound"]), f"{100 * r['share']:.1f} %", r["alive_bytes"]) for r in p["rows"]]
+    head = ("step", "ONNX nodes", "kernel", "MACs", unit, "per MAC", "bound", "share", "arena B")
+    total = p["total"]
+    per = f", {total['per_mac']:.3f} per multiply-accumulate ({count_text(total['macs'])})" if total["macs"] else ""
+    return "\n".join([f"{p['name']} on {p['board']}", "", table(head, rows, width=width), "",
+                      f"  {total['cost']:,} {unit}{per}, {total['instructions']:,} instructions", f"  {p['model']}"])
+
+
+def _ratio(x: float | None) -> str:
+    return "-" if x is None else f"{x:.3f}"
