@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .api import AnalyzeResult, BuildResult, analyze, build, validate
+    from .api import AnalyzeResult, BuildResult, analyze, build, check, validate
     from .errors import EdgecError
     from .validation import Tolerance, ValidationResult
 
 _WHERE = {
     "build": "api",
     "analyze": "api",
+    "check": "api",
     "validate": "api",
     "BuildResult": "api",
     "AnalyzeResult": "api",
@@ -36,6 +37,7 @@ __all__ = [
     "__version__",
     "analyze",
     "build",
+    "check",
     "validate",
 ]
 

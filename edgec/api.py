@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import BudgetError, UsageError
+from .errors import BudgetError, UsageError, ValidationError
 from .output import Event, plural, size_text
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ ALREADY_QUANTISED = frozenset(
 DEFAULT_BOARD = "cortex-m4"
 REFERENCE = "reference/model.onnx"
 FLOAT_REFERENCE = "reference/float.onnx"
+PLAN = "plan.json"
 
 OnEvent = Callable[[Event], None]
 Shapes = Mapping[str, Sequence[int]]
@@ -48,11 +49,13 @@ class BuildResult:
 
 @dataclass(frozen=True, eq=False)
 class AnalyzeResult:
-    """report: as report.json, without compiled sizes. fits: False where weights or arena exceed the board or budget."""
+    """report: as report.json, without compiled sizes. fits: False where weights or arena exceed the board or budget.
+    plan: what the checker of the memory plan found, where asked for."""
 
     report: dict
     fits: bool
     problems: tuple[str, ...]
+    plan: dict | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +145,11 @@ def analyze(
     ram: int | None = None,
     flash: int | None = None,
     shapes: Shapes | None = None,
+    check: bool = False,
     on_event: OnEvent | None = None,
 ) -> AnalyzeResult:
     """What the model would need on the board: every step, arena, weights; writes nothing. Arguments as for `build`.
+    check: plan.json, as `build` would write it, goes through its checker.
 
     Raises what `build` raises, but a model that does not fit is a result here, not an error.
     """
@@ -157,7 +162,43 @@ def analyze(
     compiled = _compile_graph(source.graph, target, goal, _c_name(model, None), None, ram, tell)
     made = report.make(compiled, target, None, source.summary)
     problems = tuple(_excesses(made, ram, flash, "the weights alone"))
-    return AnalyzeResult(made, not problems, problems)
+    checked = _checked_plan(json.loads(compiled.files[PLAN]), model) if check else None
+    return AnalyzeResult(made, not problems, problems, checked)
+
+
+def check(directory: str | Path) -> dict:
+    """Checks the memory plan of a built package: plan.json holds, and is the one of this package. Returns its summary.
+
+    Raises UsageError where the directory is no package, ValidationError where the plan is wrong."""
+    from . import package, store
+
+    folder = Path(directory)
+    manifest, pack = store.read_manifest(folder), package.read(folder)
+    try:
+        plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{PLAN} cannot be read: {e}", where=str(folder), fix="build the package again") from None
+    changed = [f for f in (PLAN, f"{pack.c_name}.c", f"{pack.c_name}.h") if manifest["files"].get(f) != store.sha256_file(folder / f)]
+    if changed:
+        raise ValidationError("changed since the build: " + ", ".join(changed), where=str(folder), fix="build it again")
+    if plan["arena_bytes"] != pack.arena_bytes and pack.arena_bytes > 1:
+        raise ValidationError(f"the plan is of an arena of {plan['arena_bytes']} bytes, the header of {pack.arena_bytes}",
+                              where=str(folder), fix="build it again")
+    return _checked_plan(plan, folder)
+
+
+def _checked_plan(plan: Mapping, where: str | Path) -> dict:
+    """What a plan proves, in numbers. Raises ValidationError where it does not hold."""
+    from . import plan_check
+
+    try:
+        plan_check.check(plan)
+    except plan_check.PlanError as e:
+        raise ValidationError(f"the memory plan is wrong: {e}", where=str(where), fix="report this") from None
+    streamed = [s for s in plan["steps"] if "groups" in s]
+    return {"arena_bytes": plan["arena_bytes"], "lower_bound": plan["lower_bound"]["bytes"], "pieces": len(plan["pieces"]),
+            "steps": len(plan["steps"]), "ticks": sum(s["ticks"] for s in streamed),
+            "rings": sum(1 for s in streamed for g in s["groups"] if g["ring"])}
 
 
 def quantize(

@@ -173,10 +173,13 @@ def build(
 
 @app.command(
     epilog=EXAMPLES
-    + "  edgec analyze kws.onnx -b nucleo-f446re\n  edgec analyze net.onnx --data calibration.npz --ram 20k"
+    + "  edgec analyze kws.onnx -b nucleo-f446re\n  edgec analyze net.onnx --data calibration.npz --ram 20k\n"
+    "  edgec analyze build/kws/cortex-m4 --check"
 )
 def analyze(
-    model: Model,
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL.onnx|DIR", help="The network, or a package with --check.", show_default=False)
+    ],
     board: BoardName = "cortex-m4",
     data: CalibrationData = None,
     goal: Optimise = Goal.balanced,
@@ -185,6 +188,9 @@ def analyze(
     shape: Shape = None,
     io: IoType = Io.int8,
     calibration: Calibration = "minmax",
+    check: Annotated[
+        bool, typer.Option("--check", help="Prove the memory plan: of the model, or plan.json of a package.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -192,6 +198,13 @@ def analyze(
     from . import api, report
 
     console = Console(json)
+    if model.is_dir():
+        if not check:
+            raise UsageError("a package is analysed already", where=str(model), fix="read its report.txt, or add --check")
+        found = api.check(model)
+        console.line(_proved(found))
+        console.result({"ok": True, "plan": found})
+        return
     r = api.analyze(
         model,
         board=board,
@@ -202,14 +215,26 @@ def analyze(
         ram=_size("--ram", ram),
         flash=_size("--flash", flash),
         shapes=_shapes(shape),
+        check=check,
         on_event=console.event,
     )
     console.line()
     console.line(report.text(r.report, width=56).rstrip())
+    if r.plan:
+        console.line(_proved(r.plan))
     for problem in r.problems:
         console.line(f"  does not fit: {problem}")
     console.line(f"next: edgec build {model} --board {board}")
-    console.result({"ok": True, "fits": r.fits, "problems": list(r.problems), "report": r.report})
+    console.result({"ok": True, "fits": r.fits, "problems": list(r.problems), "report": r.report, "plan": r.plan})
+
+
+def _proved(plan: dict) -> str:
+    """What the checker of a memory plan has shown."""
+    rows = f", {plural(plan['ticks'], 'tick')} of rows in {plural(plan['rings'], 'ring')}" if plan["ticks"] else ""
+    return (
+        f"  plan checked: {plural(plan['pieces'], 'piece')} in {plural(plan['steps'], 'step')}{rows}: every read meets its data; "
+        f"arena {plan['arena_bytes']:,} B, lower bound {plan['lower_bound']:,} B"
+    )
 
 
 @app.command(

@@ -197,6 +197,11 @@ def _scalar(value, dtype: str):
     return np.dtype(dtype).type(value)
 
 
+def value(e: Expr, env: Env) -> object:
+    """The value of an expression that loads nothing."""
+    return _expr(e, {})(env)
+
+
 # --- expressions: functions of the variables -----------------------------------------------------
 
 

@@ -183,11 +183,41 @@ class Buffer:
         return self.size * np.dtype(self.dtype).itemsize
 
 
+@dataclass(frozen=True)
+class RowRead:
+    """What tick t of a group reads of a buffer: those of the rows t*stride - pad + {0 .. kernel-1} * dilation that lie in
+    0 .. height-1, of `row_bytes` each. ring: as for Rows."""
+
+    buffer: str
+    kernel: int
+    stride: int
+    dilation: int
+    pad: int
+    height: int
+    row_bytes: int
+    ring: int = 0
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """One kind of tick of a streamed step: tick t reads rows and writes row t of `output`, `rows` in all; where it
+    `reduces`, it writes one row in its last tick."""
+
+    reads: tuple[RowRead, ...]
+    output: str
+    rows: int
+    row_bytes: int
+    ring: int = 0
+    reduces: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Function:
     """One step of the run. `origin`: ONNX nodes. `inplace`: (output, input) buffer pairs that may share memory
     when the input dies here. `op`: the graph operator, for reports; `macs`: multiply-accumulates. `outputs`: the
-    graph tensors that this step completes. `result`: the buffer of the first of them ("": the one written last)."""
+    graph tensors that this step completes. `result`: the buffer of the first of them ("": the one written last).
+    A step that streams rows has `ticks`: tick k runs group `order[k]` for its next row; `spans` are the ticks (first
+    and last) in which parts of buffers (byte offset, bytes) are in use."""
 
     name: str
     body: tuple[Stmt, ...]
@@ -199,6 +229,8 @@ class Function:
     ticks: int = 1
     spans: Mapping[str, tuple[tuple[int, int, int, int], ...]] = field(default_factory=dict)
     result: str = ""
+    groups: tuple[RowGroup, ...] = ()
+    order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

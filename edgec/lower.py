@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import UnsupportedError
 from .ir import Graph, Node, TensorType, origins
-from .loops import Bin, Buffer, Call, Const, For, Function, If, Layer, Let, Load, Program, Stmt, Var, cast
+from .loops import Bin, Buffer, Call, Const, For, Function, If, Layer, Let, Load, Program, RowGroup, RowRead, Stmt, Var, cast
 from .ops import table
 from .ops.base import Lowering
 from .ops.spatial import At
@@ -155,7 +155,17 @@ class _Lowering(Lowering):
         self.pool = None
         name = self._identifier(f"{index}_stream", prefix="step_")
         return Function(name, self._schedule(region, bodies), origins(region.nodes), (), "Stream", self.count, (region.output,),
-                        len(region.order), spans)
+                        len(region.order), spans, groups=tuple(self._rows_of(g, places) for g in region.groups),
+                        order=tuple(k for k, _ in region.order))
+
+    def _rows_of(self, g: Group, places: dict[str, At]) -> RowGroup:
+        """The rows that a group reads and writes, as buffers hold them."""
+        def buffer(tensor: str) -> str:
+            return self.buffers[places[tensor].buffer].alias or places[tensor].buffer
+
+        reads = [RowRead(buffer(r.tensor), r.kernel, r.stride, r.dilation, r.pad, r.height,
+                         r.row * np.dtype(self.type(r.tensor).dtype).itemsize, places[r.tensor].ring) for r in g.reads]
+        return RowGroup(tuple(reads), buffer(g.output), g.ticks, g.row_bytes, places[g.output].ring, g.reduces)
 
     def _ring(self, tensor: str, depth: int) -> At:
         t = self.type(tensor)

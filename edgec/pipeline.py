@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import __version__, emit, firmware, loop_passes, loop_verify, lower, plan, plan_check, render_c, stream
+from . import __version__, certificate, emit, firmware, loop_passes, loop_verify, lower, plan, plan_tie, render_c, stream
 from . import verify as spec
 from .board import Board
 from .ir import Graph
@@ -61,13 +61,15 @@ GOALS = ("ram", "balanced", "time", "size")
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """source: the graph as it came in; graph: after all passes; program: planned; files: path in the package -> text."""
+    """source: the graph as it came in; graph: after all passes; program: planned; files: path in the package -> text;
+    plan: the certificate of the program's memory, which is also the file plan.json."""
 
     source: Graph
     graph: Graph
     program: Program
     files: dict[str, str]
     c_name: str
+    plan: dict
     stats: dict = field(default_factory=dict)
 
 
@@ -95,10 +97,11 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
     if goal in ("balanced", "size") and limit and program.arena_bytes > limit:
         regions = stream.regions(graph)
         program = phase("stream", lambda: _planned(_lowered(graph, board, regions, dump), dump), lambda p: f"arena {p.arena_bytes:,} B" + _streamed(regions))
-    meta = _meta(graph, board, c_name)
+    meta, plan_json = _meta(graph, board, c_name), certificate.make(program)
     files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal),
                   lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
-    return Compiled(source, graph, program, files, c_name, _stats(graph, program, meta))
+    files |= {"plan.json": certificate.text(plan_json)}
+    return Compiled(source, graph, program, files, c_name, plan_json, _stats(graph, program, meta))
 
 
 def c_identifier(text: str) -> str:
@@ -131,7 +134,7 @@ def _lowered(graph: Graph, board: Board, regions, dump) -> Program:
 
 def _planned(program: Program, dump) -> Program:
     program = plan.plan(program)
-    plan_check.check(program)
+    plan_tie.certified(program)
     dump("plan", program_text(program))
     return program
 

@@ -136,13 +136,24 @@ def items(p: Program) -> list[Item]:
         groups.setdefault(find(name), []).append(name)
     moments = _moments(p)
     found = []
-    for lead, members in groups.items():
+    for members in groups.values():
         parts = [part for m in members for part in _parts(p, m, live[m], moments)]
-        if len(members) > 1:  # an in-place pair is one piece from the birth of the first to the death of the last
-            start, end = moments[span[lead][0]][0], moments[span[lead][1]][1]
-            if all(part.offset == 0 for part in parts):
-                parts = [Part(0, max(part.size for part in parts), start, end)]
+        if len(members) > 1:
+            parts = _joined(parts)
         found.append(Item(tuple(parts), max(p.buffers[m].align for m in members), tuple(members)))
+    return found
+
+
+def _joined(parts: list[Part]) -> list[Part]:
+    """The same bytes at the same times without counting any twice: what buffers that share memory in place are together."""
+    edges = sorted({e for x in parts for e in (x.offset, x.offset + x.size)})
+    found: list[Part] = []
+    for lo, hi in zip(edges, edges[1:], strict=False):
+        for start, end in sorted((x.start, x.end) for x in parts if x.offset <= lo and hi <= x.offset + x.size):
+            if found and found[-1].offset == lo and start <= found[-1].end:
+                found[-1] = replace(found[-1], end=max(end, found[-1].end))
+            else:
+                found.append(Part(lo, hi - lo, start, end))
     return found
 
 

@@ -1,99 +1,139 @@
-"""An independent check of a memory plan: it shares no code with the planner and reads the program alone."""
-from __future__ import annotations
+"""Checks a memory plan from its plan.json alone: `python plan_check.py plan.json`. Uses nothing of edgec.
 
-from dataclasses import fields, is_dataclass
-
-from .errors import EdgecError
-from .loops import Function, Program
-
-
-class PlanError(EdgecError):
-    """The plan lets two live buffers share bytes: a defect of edgec."""
+It replays the run on an arena whose bytes carry names instead of values. A byte belongs to the part of a piece that
+is alive there (`owner`) and holds what was written last (`held`): a buffer, or one row of a buffer that is a ring. So
+every read meets what it needs, made and not yet overwritten, and no two live things share a byte at any moment.
+"""
+import json
+import sys
 
 
-def mentioned(value, names: set[str], found: set[str]) -> set[str]:
-    """Every buffer name that occurs anywhere in a statement: by walking all fields, whatever the statement's kind."""
-    if isinstance(value, str):
-        if value in names:
-            found.add(value)
-    elif isinstance(value, tuple):
-        for v in value:
-            mentioned(v, names, found)
-    elif is_dataclass(value):
-        for f in fields(value):
-            if f.name not in ("kernel", "params", "meaning", "layer", "var", "dtype", "op", "name"):
-                mentioned(getattr(value, f.name), names, found)
-    return found
+class PlanError(Exception):
+    """The plan is wrong. Its text says where."""
 
 
-def check(p: Program) -> None:
-    """Raises PlanError when a buffer lies outside the arena or is misaligned, or when a step uses a buffer whose bytes
-    an earlier step gave to another one in between (except where the step allows the pair to share)."""
-    ram = {n for n, b in p.buffers.items() if b.place in ("arena", "input", "output")}
-    for n in ram:
-        b = p.buffers[n]
-        if b.offset < 0 or b.offset + b.nbytes > p.arena_bytes or b.offset % b.align != 0:
-            raise PlanError(f"buffer {n} of {b.nbytes} B at offset {b.offset} does not fit the arena of {p.arena_bytes} B")
-    owner: list[str] = [""] * p.arena_bytes  # which root buffer's data each byte holds
-
-    def base(n: str) -> str:
-        return p.buffers[n].alias or n
-
-    def claim(n: str) -> None:
-        b = p.buffers[n]
-        owner[b.offset:b.offset + b.nbytes] = [base(n)] * b.nbytes
-
-    def intact(n: str) -> bool:
-        b = p.buffers[n]
-        return all(o == base(n) for o in owner[b.offset:b.offset + b.nbytes])
-
-    born = set()
-    for n in p.inputs:
-        claim(n)
-        born.add(base(n))
-    for step in p.steps:
-        used = mentioned(step.body, ram, set())
-        shared = {base(o): {base(i) for out, i in step.inplace if base(out) == base(o)} for o, _ in step.inplace}
-        fresh = {n for n in used if base(n) not in born}
-        for n in used - fresh:
-            if not intact(n):
-                raise PlanError(f"step {step.name} uses {n}, whose bytes an earlier step overwrote", where=" + ".join(step.origin))
-        if step.spans:
-            _ticks_apart(p, step, {base(n) for n in used})
-            for n in sorted(fresh, key=lambda n, step=step: (max((s[3] for s in step.spans.get(n, ())), default=-1), n)):
-                claim(n)  # what lives longest in the step last: it may lie where others were
-                born.add(base(n))
-            continue
-        for n in fresh:
-            b = p.buffers[n]
-            under = set(owner[b.offset:b.offset + b.nbytes]) & {base(u) for u in used - fresh}
-            if under - shared.get(base(n), set()):
-                raise PlanError(f"step {step.name}: {n} overlaps {', '.join(sorted(under))}, which it reads", where=" + ".join(step.origin))
-        for n in fresh:
-            for other in fresh:
-                a, b = p.buffers[n], p.buffers[other]
-                if base(n) != base(other) and a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes:
-                    raise PlanError(f"step {step.name}: {n} and {other} overlap", where=" + ".join(step.origin))
-        for n in fresh:
-            claim(n)
-            born.add(base(n))
-    for n in p.outputs:
-        if not intact(n) and base(n) in born:
-            raise PlanError(f"output {n} is overwritten before the run ends")
+def demand(true, *what):
+    if not true:
+        raise PlanError(" ".join(map(str, what)))
 
 
-def _ticks_apart(p: Program, step: Function, used: set[str]) -> None:
-    """In a step of many ticks, no two buffers hold the same byte at the same tick; parts without a span of their own are
-    taken to live for the whole step."""
-    pieces = []
-    for n in sorted(used):
-        b = p.buffers[n]
-        parts = step.spans.get(n) or ((0, b.nbytes, 0, step.ticks - 1),)
-        pieces += [(b.offset + at, b.offset + at + size, first, last, n) for at, size, first, last in parts]
-    pieces.sort()
-    for k, (_, end, first, last, n) in enumerate(pieces):
-        for start2, _, first2, last2, m in pieces[k + 1:]:
-            if start2 >= end:
-                break
-            if n != m and first <= last2 and first2 <= last:
-                raise PlanError(f"step {step.name}: {n} and {m} share bytes at tick {max(first, first2)}", where=" + ".join(step.origin))
+class _Arena:
+    def __init__(self, plan):
+        self.pieces, self.size, self.moment = plan["pieces"], plan["arena_bytes"], -1
+        self.buffers = {b["name"]: b for b in plan["buffers"]}
+        self.parts = [(k, p["offset"] + at, size, first, last) for k, p in enumerate(self.pieces)
+                      for at, size, first, last in p["parts"]]
+        self.owner, self.held = [None] * self.size, [None] * self.size
+        self.used = {}  # part -> first and last moment at which something in it was written or read
+        self.starts, self.ends = {}, {}
+        for k, (piece, at, size, first, last) in enumerate(self.parts):
+            demand(0 <= at and at + size <= self.size, "piece", piece, "leaves the arena: byte", at, "to", at + size)
+            demand(0 <= first <= last, "piece", piece, "has a part that dies before it is born")
+            self.starts.setdefault(first, []).append(k)
+            self.ends.setdefault(last + 1, []).append(k)
+        for k, p in enumerate(self.pieces):
+            demand(p["align"] > 0 and p["offset"] % p["align"] == 0, "piece", k, "is not aligned to", p["align"])
+
+    def advance(self):
+        """To the next moment: what has died goes, what is born takes its place."""
+        self.moment += 1
+        for k in self.ends.get(self.moment, ()):
+            _, at, size, _, _ = self.parts[k]
+            self.owner[at:at + size] = [None] * size
+        for k in self.starts.get(self.moment, ()):
+            piece, at, size, _, _ = self.parts[k]
+            demand(self.owner[at:at + size] == [None] * size, "piece", piece, "shares bytes at moment", self.moment)
+            self.owner[at:at + size] = [k] * size
+
+    def bytes(self, name, at, size):
+        """Where bytes of a buffer lie, which must be alive now."""
+        demand(name in self.buffers, name, "is no buffer")
+        b = self.buffers[name]
+        demand(0 <= at and size >= 0 and at + size <= b["bytes"], name, "has no bytes", at, "to", at + size)
+        lo = self.pieces[b["piece"]]["offset"] + at
+        demand(lo + size <= self.size, name, "leaves the arena")
+        for k in set(self.owner[lo:lo + size]):
+            mine = k is not None and self.parts[k][0] == b["piece"]
+            demand(mine, name, "is used at moment", self.moment, "where it is not alive")
+            self.used[k] = (self.used.get(k, (self.moment,))[0], self.moment)
+        return slice(lo, lo + size)
+
+    def write(self, name, at, size, row=None):
+        self.held[self.bytes(name, at, size)] = [(name, row)] * size
+
+    def read(self, name, at, size, row=None):
+        held = self.held[self.bytes(name, at, size)]
+        what = name if row is None else f"row {row} of {name}"
+        demand(held == [(name, row)] * size, what, "is read at moment", self.moment, "but other data lie there")
+
+    def whole(self, act, names):
+        for n in names:
+            demand(n in self.buffers, n, "is no buffer")
+            act(n, 0, self.buffers[n]["bytes"])
+
+
+def check(plan):
+    """Raises PlanError where the plan of this plan.json (as parsed) does not hold."""
+    arena = _Arena(plan)
+    arena.advance()
+    arena.whole(arena.write, plan["inputs"])
+    for k, step in enumerate(plan["steps"]):
+        if k:
+            arena.advance()
+        (_rows if "groups" in step else _tensors)(arena, step)
+    arena.whole(arena.read, plan["outputs"])
+    demand(all(p[4] <= arena.moment for p in arena.parts), "a part lives on after the last moment")
+    bound, now, sums = plan["lower_bound"], plan["lower_bound"]["moment"], {}
+    alive = {k: p for k, p in enumerate(arena.parts) if p[3] <= now <= p[4]}
+    for k, (piece, _, size, _, _) in alive.items():
+        first, last = arena.used.get(k, (now + 1, now))
+        demand(first <= now <= last, "piece", piece, "need not be alive at the lower bound, moment", now)
+        sums[piece] = sums.get(piece, 0) + size
+    names = {k: sorted(b["name"] for b in plan["buffers"] if b["piece"] == k) for k in sums}
+    said = sorted((sorted(a["buffers"]), a["bytes"]) for a in bound["alive"])
+    demand(said == sorted((names[k], n) for k, n in sums.items()), "other things are alive at the lower bound:", sums)
+    demand(bound["bytes"] == sum(sums.values()), "the lower bound is", sum(sums.values()), "bytes, not", bound["bytes"])
+    demand(plan["arena_bytes"] >= bound["bytes"], "the arena is smaller than the lower bound")
+
+
+def _tensors(arena, step):
+    """A step on whole tensors, one moment: what it writes lies over nothing that it reads, but over what it may."""
+    demand(step["ticks"] == 1, step["name"], "has ticks but no groups")
+    arena.whole(arena.read, step["reads"])
+    may = {out: {i for o, i in step["inplace"] if o == out} for out in step["writes"]}
+    for out in step["writes"]:
+        arena.whole(arena.write, [out])
+        arena.whole(arena.read, [n for n in step["reads"] if n not in may[out] and n not in step["writes"]])
+    arena.whole(arena.read, step["writes"])
+
+
+def _rows(arena, step):
+    """A step that streams rows: a moment for each tick."""
+    done, groups = [0] * len(step["groups"]), step["groups"]
+    demand(len(step["order"]) == step["ticks"], step["name"], "has another number of ticks than its order")
+    arena.whole(arena.read, step["reads"])
+    for k, which in enumerate(step["order"]):
+        if k:
+            arena.advance()
+        demand(0 <= which < len(groups), step["name"], "has no group", which)
+        g, t = groups[which], done[which]
+        done[which] += 1
+        demand(t < g["rows"], step["name"], "makes more rows of", g["output"], "than there are")
+        if k == 0:
+            arena.whole(arena.write, step["working"])
+        for _ in "before", "after":  # no row is written over one that the same tick reads
+            for r in g["reads"]:
+                for i in range(r["kernel"]):
+                    row = t * r["stride"] - r["pad"] + i * r["dilation"]
+                    if 0 <= row < r["height"]:
+                        slot, name = (row % r["ring"], row) if r["ring"] else (row, None)
+                        arena.read(r["buffer"], slot * r["row_bytes"], r["row_bytes"], name)
+            if _ == "before" and (not g["reduces"] or t == g["rows"] - 1):
+                slot, name = (t % g["ring"], t) if g["ring"] else (0 if g["reduces"] else t, None)
+                arena.write(g["output"], slot * g["row_bytes"], g["row_bytes"], name)
+        arena.whole(arena.read, step["working"])
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], encoding="utf-8") as file:
+        check(json.load(file))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from . import paths, plan
+from . import paths
 from .output import bar_line, count_text, plural, size_text, table
 
 if TYPE_CHECKING:
     from .board import Board
     from .ir import Graph
-    from .loops import Program
     from .pipeline import Compiled
     from .toolchain import Firmware
 
@@ -59,29 +58,6 @@ def tensor_entry(graph: Graph, name: str) -> dict:
     }
 
 
-def alive_at_peak(p: Program) -> tuple[int, list[dict]]:
-    """The step at which most is alive, and the memory alive there, largest first: buffers that share count once.
-
-    "bytes" is what is alive of the memory at that moment, which of a tensor that comes or goes row by row is a part."""
-    found = plan.items(p)
-    _, step = plan.lower_bound(found, p)
-    moment = _fullest_moment([part for i in found for part in i.parts])
-    alive = [(i.buffers, sum(part.size for part in i.parts if part.start <= moment <= part.end)) for i in found]
-    alive = sorted(((b, n) for b, n in alive if n), key=lambda a: (-a[1], a[0]))
-    return step, [{"buffers": list(buffers), "bytes": size} for buffers, size in alive]
-
-
-def _fullest_moment(parts: list[plan.Part]) -> int:
-    """The first moment at which the parts that are alive are largest together."""
-    changes = sorted([(p.start, p.size) for p in parts] + [(p.end + 1, -p.size) for p in parts])  # deaths come first
-    total, most, found = 0, 0, 0
-    for moment, change in changes:
-        total += change
-        if total > most:
-            most, found = total, moment
-    return found
-
-
 def float_islands(steps: list[dict], graph: Graph) -> list[dict]:
     """Steps of an integer model that compute in floating point; empty for a float model."""
     if not quantised(graph):
@@ -109,16 +85,12 @@ def int8_saving(compiled: Compiled) -> dict | None:
 
 
 def _memory(compiled: Compiled, firmware: Firmware | None) -> dict:
-    step, alive = alive_at_peak(compiled.program)
-    steps = compiled.program.steps
+    peak = compiled.plan["lower_bound"]
+    origin = next((list(s.origin) for s in compiled.program.steps if s.name == peak["step"]), [])
     m = {
         "arena_bytes": compiled.stats["arena_bytes"],
         "lower_bound": compiled.stats["lower_bound"],
-        "peak": {
-            "step": steps[step].name if steps else None,
-            "origin": list(steps[step].origin) if steps else [],
-            "alive": alive,
-        },
+        "peak": {"step": peak["step"], "tick": peak["tick"], "origin": origin, "alive": peak["alive"]},
         "context_bytes": None,
         "ram_bytes": None,
         "stack_reserve_bytes": None,

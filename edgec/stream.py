@@ -238,8 +238,7 @@ def _spans(graph: Graph, groups, order, depth, source: str, output: str) -> dict
     written: dict[tuple[str, int], int] = {}
     for tick, (k, t) in enumerate(order):
         for r in groups[k].reads:
-            lo, hi = r.window(t)
-            for row in range(lo, hi + 1):
+            for row in r.rows(t):
                 last_read[r.tensor, row] = tick
         written[groups[k].output, t] = tick
     end = len(order) - 1
@@ -258,10 +257,10 @@ def _spans(graph: Graph, groups, order, depth, source: str, output: str) -> dict
 
 
 def _slot(g: Group, slot: int, depth: int, written, last_read) -> tuple[int, int, int, int]:
-    """One place of a ring: alive from the first row written there to the last read of any."""
+    """One place of a ring: alive from the first row written there to the last read of any, or its writing."""
     rows = [t for t in range(slot, g.ticks, depth) if (g.output, t) in written]
     first = written[g.output, rows[0]]
-    return (slot * g.row_bytes, g.row_bytes, first, max([first, *(last_read.get((g.output, t), first) for t in rows)]))
+    return (slot * g.row_bytes, g.row_bytes, first, max(last_read.get((g.output, t), written[g.output, t]) for t in rows))
 
 
 def _peak(spans, ticks: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgec import loop_interp, loop_verify, lower, plan, plan_check, reference
+from edgec import loop_interp, loop_verify, lower, plan, plan_tie, reference
 from networks import NETWORKS, Inner, final_graph, held, samples
 
 ARENAS = {"kws": 16100, "ic": 49200, "vww": 55400, "sww": 6700, "ad": 900}
@@ -45,7 +45,7 @@ def test_program_means_what_the_graph_means(models, name, kind):
     program = lower.lower(graph, ("c99",))
     loop_verify.verify(program)
     program = plan.plan(program)
-    plan_check.check(program)
+    plan_tie.certified(program)
     t = graph.type(graph.inputs[0])
     x = samples(models, name, kind)[0].reshape(t.shape).astype(t.dtype)
     got = loop_interp.run(program, [x])[0].reshape(-1)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgec import board, host, loop_interp, loop_verify, lower, onnx_in, pipeline, plan, plan_check, stream
+from edgec import board, host, loop_interp, loop_verify, lower, onnx_in, pipeline, plan, plan_tie, stream
 from networks import NETWORKS, final_graph, samples
 from test_small_models import MODELS, quantised
 
@@ -22,7 +22,7 @@ def planned(graph, regions, isa=("c99",)):
     program = lower.lower(graph, isa, regions)
     loop_verify.verify(program)
     program = plan.plan(program)
-    plan_check.check(program)
+    plan_tie.certified(program)
     return program
 
 
@@ -106,7 +106,7 @@ def test_small_int8_models_as_one_region(name, tmp_path):
         assert np.array_equal(a, b)
 
 
-def test_the_proof_and_the_checker_notice_a_short_ring(models):
+def test_the_proof_notices_a_short_ring_and_the_checker_a_moved_one(models):
     graph = final_graph(models / "ic_int8.onnx")
     (region,) = stream.regions(graph)
     for tensor, depth in region.depth.items():
@@ -116,8 +116,8 @@ def test_the_proof_and_the_checker_notice_a_short_ring(models):
     program = planned(graph, (region,))
     name = max((b for b in program.buffers.values() if b.place == "arena" and not b.alias and b.name in program.steps[0].spans), key=lambda b: b.offset).name
     moved = {**program.buffers, name: replace(program.buffers[name], offset=0)}
-    with pytest.raises(plan_check.PlanError):
-        plan_check.check(replace(program, buffers=moved))
+    with pytest.raises(plan_tie.PlanError):
+        plan_tie.certified(replace(program, buffers=moved))
 
 
 def test_balanced_streams_only_where_the_budget_asks(models):

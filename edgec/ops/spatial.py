@@ -95,6 +95,11 @@ class Reads:
         first = t * self.stride - self.pad
         return max(first, 0), min(first + self.dilation * (self.kernel - 1), self.height - 1)
 
+    def rows(self, t: int) -> list[int]:
+        """The rows that exist among those of output row t: with a dilation not all of its window."""
+        first = t * self.stride - self.pad
+        return [r for r in range(first, first + self.dilation * self.kernel, self.dilation) if 0 <= r < self.height]
+
     @property
     def one_to_one(self) -> bool:
         return (self.kernel, self.stride, self.pad) == (1, 1, 0)
