@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -500,6 +500,7 @@ def _trace_entries(compiled: Compiled) -> list[dict]:
             "tensor": name,
             "source": "",
             "perm": None,
+            "channels": None,
         }
         if name:
             t = compiled.graph.tensors[name]
@@ -507,6 +508,7 @@ def _trace_entries(compiled: Compiled) -> list[dict]:
             entry |= {
                 "source": t.source,
                 "perm": list(t.perm) if t.perm else None,
+                "channels": asdict(t.channels) if t.channels else None,
                 "dtype": t.type.dtype,
                 "shape": list(t.type.shape),
                 "scale": float(q.scale) if q is not None and q.axis is None else 0.0,

@@ -28,10 +28,11 @@ class Multiplier:
         return zero_point * 2**self.f + 2 ** (self.f - 1)
 
 
-def multiplier(scale) -> Multiplier:
-    """scale: float64, scalar or per channel, positive. The shift is one for all channels, by the largest scale."""
+def multiplier(scale, top: float | None = None) -> Multiplier:
+    """scale: float64, scalar or per channel, positive. The shift is one for all channels, by the largest scale (`top`
+    where the channel that had it is gone)."""
     scale = np.atleast_1d(np.asarray(scale, np.float64))
-    top, pre = float(scale.max()), 0
+    top, pre = float(scale.max()) if top is None else top, 0
     while top >= 0.25 * (1 - 2.0**-31):  # m would reach 2^31
         top, pre = top / 2, pre + 1
     f = next(s for s in SHIFTS if top * 2.0 ** (s + 1) < 1 - 2.0**-31)

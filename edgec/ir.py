@@ -72,17 +72,29 @@ class TensorType:
         return f"{self.dtype}[{'x'.join(map(str, self.shape))}]" + (f" {self.q}" if self.q else "")
 
 
+@dataclass(frozen=True)
+class Channels:
+    """The channels that are left of a tensor: their axis, how many there were, and for each one left its number then;
+    -1 is a filler that holds no meaning."""
+
+    axis: int
+    count: int
+    kept: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A named edge. `data` makes it a constant. `source` is the ONNX tensor that it holds, and `perm` the
-    transposition that was applied to that (None: none), so that validation can compare the two. `grid`: the values of
-    a float constant are exactly (integer - zero_point) * scale, so that an integer operator can take them back."""
+    """A named edge. `data` makes it a constant. `source` is the ONNX tensor that it holds, `perm` the transposition
+    that was applied to that (None: none) and `channels` what is left of it then (None: all), so that validation can
+    compare the two. `grid`: the values of a float constant are exactly (integer - zero_point) * scale, so that an
+    integer operator can take them back."""
 
     name: str
     type: TensorType
     data: np.ndarray | None = None
     source: str = ""
     perm: tuple[int, ...] | None = None
+    channels: Channels | None = None
     grid: QParams | None = None
 
 

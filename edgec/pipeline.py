@@ -4,7 +4,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from . import __version__, certificate, emit, firmware, loop_passes, loop_verify, lower, plan, plan_tie, render_c, stream
@@ -12,7 +12,8 @@ from . import verify as spec
 from .board import Board
 from .ir import Graph
 from .loops import Call, Program, program_text
-from .passes import absorb, constants, layout, normalise
+from .output import count_text, plural
+from .passes import absorb, channels, constants, layout, normalise
 
 SIMPLIFY = (
     constants.constant_grids,
@@ -40,6 +41,10 @@ LAYOUT = (
     layout.channels_last,
     layout.cancel_transposes,
     normalise.drop_identities,
+)
+CHANNELS = (
+    channels.constant_layers,
+    channels.constant_channels,
 )
 
 
@@ -89,7 +94,8 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
         return result
 
     dump("import", str(graph))
-    graph = phase("passes", lambda: run_passes(spec.verify(graph), SIMPLIFY + ABSORB + LAYOUT, dump), lambda g: f"{len(source.nodes)} -> {len(g.nodes)} nodes")
+    whole, graph = phase("passes", lambda: _passed(graph, dump),
+                         lambda g: f"{len(source.nodes)} -> {len(g[1].nodes)} nodes" + _pruned(channels.losses(*g)))
     limit = min((b for b in (ram, board.ram_bytes) if b), default=0)
     regions = stream.regions(graph) if goal == "ram" else ()
     program = phase("lower", lambda: _lowered(graph, board, regions, dump), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
@@ -101,7 +107,22 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
     files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal),
                   lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
     files |= {"plan.json": certificate.text(plan_json)}
-    return Compiled(source, graph, program, files, c_name, plan_json, _stats(graph, program, meta))
+    lost = {"channels": [asdict(x) for x in channels.losses(whole, graph)]}
+    return Compiled(source, graph, program, files, c_name, plan_json, _stats(graph, program, meta) | lost)
+
+
+def _passed(graph: Graph, dump) -> tuple[Graph, Graph]:
+    """The graph with all its channels, and without those that can go."""
+    whole = run_passes(spec.verify(graph), SIMPLIFY + ABSORB + LAYOUT, dump)
+    return whole, run_passes(whole, CHANNELS, dump)
+
+
+def _pruned(losses: list[channels.Loss]) -> str:
+    """What removing channels saved, for the phase line."""
+    if not losses:
+        return ""
+    gone, saved = sum(x.channels_before - x.channels for x in losses), sum(x.macs_before - x.macs for x in losses)
+    return f", {plural(gone, 'channel')} and {count_text(saved)} multiply-accumulates fewer"
 
 
 def c_identifier(text: str) -> str:

@@ -31,6 +31,7 @@ def make(compiled: Compiled, board: Board, firmware: Firmware | None, quantisati
         "memory": _memory(compiled, firmware),
         "flash": _flash(compiled, firmware),
         "steps": s["steps"],
+        "channels": s["channels"],
         "float_islands": float_islands(s["steps"], g),
         "quantisation": dict(quantisation) if quantisation else None,
         "int8_would_save": int8_saving(compiled),
@@ -186,8 +187,22 @@ def text(report: Mapping, width: int = 1000) -> str:
             f"  image        {f['bytes']:>10,} B",
             "  largest      " + ", ".join(f"{x['symbol']} {x['bytes']:,} B" for x in f["largest"]),
         ]
-    lines += ["", "Steps", steps_table(report["steps"], width), *_remarks(report)]
+    lines += ["", "Steps", steps_table(report["steps"], width)]
+    lines += [*_channels(report["channels"], width), *_remarks(report)]
     return "\n".join(lines) + "\n"
+
+
+def _channels(losses: list[dict], width: int) -> list[str]:
+    """Layers that lost channels, as a section of report.txt."""
+    if not losses:
+        return []
+    rows = [(" + ".join(x["origin"]), x["channels_before"], x["channels"], x["macs_before"], x["macs"]) for x in losses]
+    rows.append(("together", *(sum(r[k] for r in rows) for k in range(1, 5))))
+    return [
+        "",
+        "Channels that can hold one value only, or that nothing reads, are removed",
+        table(("ONNX nodes", "channels", "left", "MACs", "left"), rows, width=width),
+    ]
 
 
 def _stack_line(x: Mapping) -> str:

@@ -416,6 +416,9 @@ def _layers(layers: list[dict], manifest: Mapping, ran: Mapping[str, _Ran], inne
             continue
         got = np.stack([np.frombuffer(t[index], entry["dtype"]).reshape(entry["shape"]) for t in traces])
         want = _as_step(inner[entry["source"]], entry)
+        if want is not None and entry["channels"]:  # fillers stand for nothing, channels that are gone for a constant
+            at, kept = entry["channels"]["axis"] + 1, np.array(entry["channels"]["kept"])
+            got, want = got.compress(kept >= 0, at), want.take(kept[kept >= 0], at)
         if want is not None and want.shape == got.shape:
             d = compare.difference(got, want, zero_point=entry["zero_point"])
             found.append(
@@ -432,15 +435,18 @@ def _layers(layers: list[dict], manifest: Mapping, ran: Mapping[str, _Ran], inne
 
 
 def _as_step(want: Array, entry: Mapping) -> Array | None:
-    """The reference's tensor [samples, ...] in the layout and element type of the step's; None where it cannot be."""
+    """The reference's tensor [samples, ...] with all its channels, in the layout and element type of the step's; None
+    where it cannot be."""
     if entry["perm"]:
         if want.ndim != len(entry["perm"]) + 1:
             return None
         want = want.transpose(0, *(p + 1 for p in entry["perm"]))
-    dtype = np.dtype(entry["dtype"])
-    if want[0].size != int(np.prod(entry["shape"])):
+    dtype, shape = np.dtype(entry["dtype"]), list(entry["shape"])
+    if entry["channels"]:
+        shape[entry["channels"]["axis"]] = entry["channels"]["count"]
+    if want[0].size != int(np.prod(shape)):
         return None
-    want = want.reshape(len(want), *entry["shape"])
+    want = want.reshape(len(want), *shape)
     if want.dtype == dtype:
         return want
     if want.dtype == np.uint8 and dtype == np.int8:  # stored with its zero point moved by 128

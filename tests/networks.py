@@ -15,8 +15,9 @@ NETWORKS = ("ad", "kws", "ic", "vww", "sww", "ic_large")
 
 @lru_cache(maxsize=None)
 def final_graph(path: Path) -> Graph:
-    """The graph after simplification, absorption and layout."""
-    return pipeline.run_passes(pipeline.simplify(onnx_in.load(path)), pipeline.ABSORB + pipeline.LAYOUT)
+    """The graph after all passes."""
+    passes = pipeline.ABSORB + pipeline.LAYOUT + pipeline.CHANNELS
+    return pipeline.run_passes(pipeline.simplify(onnx_in.load(path)), passes)
 
 
 def samples(folder: Path, name: str, kind: str) -> np.ndarray:
@@ -49,11 +50,23 @@ class Inner:
 
 
 def held(graph: Graph, values: dict[str, np.ndarray], tensor: str) -> np.ndarray | None:
-    """The reference's value of a graph tensor; None where the reference has no such tensor."""
+    """The reference's value of a graph tensor, 0 in fillers; None where the reference has no such tensor."""
     t = graph.tensors[tensor]
     if t.data is not None:
         return t.data
     v = values.get(t.source)
     if v is None:
         return None
-    return (v if t.perm is None else v.transpose(t.perm)).reshape(t.type.shape)
+    v = v if t.perm is None else v.transpose(t.perm)
+    if t.channels is None:
+        return v.reshape(t.type.shape)
+    at, kept = t.channels.axis, np.array(t.channels.kept)
+    whole = v.reshape([t.channels.count if k == at else n for k, n in enumerate(t.type.shape)])
+    means = np.expand_dims(kept >= 0, [k for k in range(whole.ndim) if k != at])
+    return np.where(means, whole.take(kept, at), 0).astype(v.dtype)
+
+
+def meaningful(graph: Graph, tensor: str, value: np.ndarray) -> np.ndarray:
+    """A graph tensor's value without fillers."""
+    channels = graph.tensors[tensor].channels
+    return value if channels is None else value.compress(np.array(channels.kept) >= 0, channels.axis)

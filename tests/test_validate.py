@@ -148,7 +148,7 @@ def test_what_is_a_vector_of_classes(shape, inputs, expected):
 
 
 def test_layers_are_compared_in_the_layout_and_type_of_the_step():
-    entry = {"perm": [0, 2, 3, 1], "dtype": "int8", "shape": [1, 2, 2, 3], "scale": 0.5, "zero_point": -1}
+    entry = {"perm": [0, 2, 3, 1], "channels": None, "dtype": "int8", "shape": [1, 2, 2, 3], "scale": 0.5, "zero_point": -1}
     nchw = rng.integers(0, 256, (4, 1, 3, 2, 2)).astype(np.uint8)
     assert np.array_equal(
         validation._as_step(nchw, entry), np.moveaxis(nchw.astype(np.int16) - 128, 2, 4).astype(np.int8)
@@ -157,6 +157,22 @@ def test_layers_are_compared_in_the_layout_and_type_of_the_step():
     expected = np.clip(np.rint(np.moveaxis(real, 2, 4) / 0.5) - 1, -128, 127)
     assert np.array_equal(validation._as_step(real, entry), expected)
     assert validation._as_step(nchw[:, :, :2], entry) is None
+
+
+def test_layers_are_compared_in_the_channels_that_are_left_without_fillers():
+    step = {"source": "t", "perm": None, "channels": {"axis": 2, "count": 4, "kept": [1, -1, 3]}, "dtype": "int8", "shape": [2, 1, 3],
+            "zero_point": 0, "op": "Conv", "origin": ["t"]}
+    want = rng.integers(-128, 128, (5, 2, 1, 4)).astype(np.int8)
+    got = want[..., [1, 0, 3]]
+    got[..., 1] = 7
+
+    def compared(traced):
+        ran = {"host": validation._Ran([], [{0: x.tobytes()} for x in traced], None)}
+        return validation._layers([step], {"steps": [step]}, ran, {"t": want})[0]
+
+    assert compared(got)["equal"] == 1.0
+    got[0, 0, 0, 2] ^= 1
+    assert compared(got)["equal"] == 19 / 20
 
 
 # --- the reference ---------------------------------------------------------------------------------

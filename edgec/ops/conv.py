@@ -1,6 +1,7 @@
 """Conv: float32 and int8, dense, grouped and depthwise, as row-band kernels.
 
-After layout: x [N][H][W][C], w [OC][KH][KW][C/group], b [OC] or absent. Attribute `clip` (lo, hi) is a fused activation.
+After layout: x [N][H][W][C], w [OC][KH][KW][C/group], b [OC] or absent. Attribute `clip` (lo, hi) is a fused activation,
+`top_scale` the largest output scale that the layer had before channels were removed: it decides the multipliers' shift.
 """
 from __future__ import annotations
 
@@ -18,16 +19,16 @@ def _window(node: Node, x_shape, w_shape) -> Window:
     return window(node, tuple(x_shape[1:-1]), tuple(w_shape[1:-1]))
 
 
-def integer_parts(w: Array, bias: Array | None, xq, wq, yq) -> tuple[Array, Multiplier]:
+def integer_parts(w: Array, bias: Array | None, xq, wq, yq, top: float | None = None) -> tuple[Array, Multiplier]:
     """bias int32 [OC] with the input zero point folded in, and the output multipliers [OC].
 
-    w: int8 [OC][...]; bias: int32 or None."""
+    w: int8 [OC][...]; bias: int32 or None. top: the node's attribute `top_scale`."""
     oc = w.shape[0]
     zx = int(xq.zero_point)
     total = np.zeros(oc, np.int64) if bias is None else bias.astype(np.int64).reshape(-1)
     folded = total - zx * w.reshape(oc, -1).astype(np.int64).sum(1)
     scale = np.float64(xq.scale) * np.broadcast_to(wq.scale.astype(np.float64).reshape(-1), (oc,)) / np.float64(yq.scale)
-    return folded, multiplier(scale)
+    return folded, multiplier(scale, top)
 
 
 def accumulator_bound(w: Array, folded_bias: Array) -> int:
@@ -58,7 +59,7 @@ def reference(node, inputs, in_types, out_types):
     if q is None:
         y = acc + (0 if bias is None else bias.astype(np.float64))
         return [(y if clip is None else np.clip(y, *clip)).astype(np.float32)]
-    folded, mul_ = integer_parts(w, bias, q, in_types[1].q, out_types[0].q)
+    folded, mul_ = integer_parts(w, bias, q, in_types[1].q, out_types[0].q, node.attrs.get("top_scale"))
     return [requant(acc.astype(np.int64) + folded, mul_, int(out_types[0].q.zero_point), *bounds(out_types[0].q, clip))]
 
 
@@ -140,7 +141,7 @@ def _float(ctx, node, kind, w, bias, params, types):
 
 def _integer(ctx, node, kind, w, bias, params, types):
     x_t, w_t, y_t = types
-    folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q)
+    folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
     lo, hi = bounds(y_t.q, node.attrs.get("clip"))
     params |= {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
     best = integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m)
@@ -152,7 +153,7 @@ def fits_kernels(graph: Graph, node: Node) -> bool:
     x_t, w_t, y_t = graph.type(node.inputs[0]), graph.type(node.inputs[1]), graph.type(node.outputs[0])
     w = graph.const(node.inputs[1])
     bias = graph.const(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
-    folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q)
+    folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
     return w.dtype == np.int8 and mul_.pre == 0 and accumulator_bound(w, folded) < 2**31
 
 
@@ -164,7 +165,7 @@ def integer_nest(ctx: Lowering, node: Node, win: Window, n: int) -> list[Stmt]:
     c, oc, depth = x_t.shape[-1], w_t.shape[0], w_t.size // w_t.shape[0] // kh // kw
     w = ctx.value(node.inputs[1])
     bias = ctx.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(oc, np.int32)
-    _, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q)
+    _, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
     x, y, weights = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0]), ctx.rom(w, "weights")
     biases, mult = ctx.rom(bias.astype(np.int64), "bias"), ctx.rom(np.broadcast_to(mul_.m, (oc,)).copy(), "mult")
     b, oy, ox, o, ky, kx, i, iy, ix = (Var(v) for v in ("b", "oy", "ox", "o", "ky", "kx", "i", "iy", "ix"))

@@ -24,7 +24,7 @@ def reference_gemm(node, inputs, in_types, out_types):
     if q is None:
         y = acc + (0 if bias is None else bias)
         return [(np.clip(y, *clip) if clip else y).astype(np.float32)]
-    folded, mul_ = integer_parts(w, bias, q, in_types[1].q, out_types[0].q)
+    folded, mul_ = integer_parts(w, bias, q, in_types[1].q, out_types[0].q, node.attrs.get("top_scale"))
     return [requant(acc.astype(np.int64) + folded, mul_, int(out_types[0].q.zero_point), *bounds(out_types[0].q, clip))]
 
 
@@ -47,7 +47,7 @@ def lower_gemm(ctx: Lowering, node: Node) -> list[Stmt]:
         kernel = f"{kind}_f32"
         weights = [ctx.rom(w, "weights"), ctx.rom(np.zeros(n, np.float32) if bias is None else bias.astype(np.float32), "bias")]
     else:
-        folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q)
+        folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
         lo, hi = bounds(y_t.q, node.attrs.get("clip"))
         params |= {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
         best = integer_kernel(kind, ctx.isa, params, w.reshape(n, 1, 1, k), folded.astype(np.int32), mul_.m)

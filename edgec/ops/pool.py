@@ -32,11 +32,23 @@ def _reference(node, inputs, in_types, out_types):
             y = total / count[..., None]
             out.append((np.clip(y, *node.attrs["clip"]) if "clip" in node.attrs else y).astype(np.float32))
         else:
-            t = _average_table(win, q, out_types[0].q)
-            lo, hi = bounds(out_types[0].q, node.attrs.get("clip"))
-            wide = (total.astype(np.int64) << PRE) * t.m.astype(np.int64)[count][..., None]
-            out.append(np.clip(((wide >> 32) + t.offset(int(out_types[0].q.zero_point))) >> t.f, lo, hi).astype(np.int8))
+            out.append(_integer_mean(node, win, total.astype(np.int64), count, q, out_types[0].q))
     return [np.stack(out)]
+
+
+def _integer_mean(node, win, total, count, xq, yq):
+    """int8 [...][C] of sums int64 [...][C] over `count` [...] elements each, zero points taken off."""
+    t, (lo, hi) = _average_table(win, xq, yq), bounds(yq, node.attrs.get("clip"))
+    wide = (total << PRE) * t.m.astype(np.int64)[count][..., None]
+    return np.clip(((wide >> 32) + t.offset(int(yq.zero_point))) >> t.f, lo, hi).astype(np.int8)
+
+
+def mean_of(graph: Graph, node: Node, value, inside):
+    """int64 [cases][C]: the output of an AveragePool whose window holds inside[case] elements, all of them value [C]."""
+    x_t, y_t, win = graph.type(node.inputs[0]), graph.type(node.outputs[0]), _checked(graph, node)
+    total = inside[:, None] * (value - int(x_t.q.zero_point))
+    count = np.full_like(inside, win.kernel[0] * win.kernel[1]) if node.attrs.get("count_include_pad") else inside
+    return _integer_mean(node, win, total, count, x_t.q, y_t.q).astype(np.int64)
 
 
 def _average_table(win, xq, yq):
