@@ -307,6 +307,9 @@ def validate(
     samples: Annotated[
         int | None, typer.Option(metavar="N", help="Use the first N samples.", show_default=False)
     ] = None,
+    poison: Annotated[
+        bool, typer.Option("--poison", help="Also overwrite all dead bytes of the arena between steps and rows, on the host.")
+    ] = False,
     max_lsb: Annotated[
         float | None,
         typer.Option(
@@ -342,6 +345,7 @@ def validate(
         data=data,
         per_layer=per_layer,
         samples=samples,
+        poison=poison,
         tolerance=validation.Tolerance(top1=min_top1, max_lsb=max_lsb, max_range=max_range),
         board=board,
         shapes=_shapes(shape),

@@ -23,11 +23,13 @@ _TRACE_END = 0xFFFFFFFF
 @dataclass(frozen=True)
 class Run:
     """outputs: per sample the bytes of each output. traces: per sample, step -> the bytes of its output; empty unless
-    asked for. stack: the most bytes of stack that were in use."""
+    asked for. stack: the most bytes of stack that were in use; run_stack: the most that <name>_run and all it calls
+    (the hook, which records a trace, too) had in use."""
 
     outputs: list[list[bytes]]
     traces: list[dict[int, bytes]]
     stack: int
+    run_stack: int
 
 
 def run(firmware_elf: Path, board: Board, samples: Sequence[Sequence[bytes]], trace: bool = False,
@@ -48,10 +50,10 @@ def run(firmware_elf: Path, board: Board, samples: Sequence[Sequence[bytes]], tr
         printed = _execute(board, board.emulator, firmware_elf, words, folder, timeout)
         raw = (Path(folder) / "out").read_bytes()
     outputs, traces = _split(raw, pack, len(samples), trace, board)
-    stack = re.search(r"^stack (\d+)$", printed, re.MULTILINE)
+    stack = re.search(r"^stack (\d+) run (\d+)$", printed, re.MULTILINE)
     if not stack:
         raise DeviceError("the firmware did not report its stack", where=board.name, fix="build the firmware again")
-    return Run(outputs, traces, int(stack[1]))
+    return Run(outputs, traces, int(stack[1]), int(stack[2]))
 
 
 def run_pattern(firmware_elf: Path, board: Board, plugin: str = "", timeout: float = 300.0) -> str:

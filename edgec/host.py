@@ -14,6 +14,7 @@ import numpy as np
 
 from . import package, paths, toolchain
 from .errors import ToolchainError, UsageError, ValidationError
+from .poison import Poison
 
 # ONNX TensorProto numbers, as ec.h has them.
 DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
@@ -34,8 +35,14 @@ void edgec_host_reset(void *m);
 const ec_model_info *edgec_host_info(void);
 const ec_step_info *edgec_host_steps(void);
 void edgec_host_trace(const uint8_t *arena, uint8_t *steps, uint8_t *seen);
+void edgec_host_watch(void (*watch)(unsigned step, int32_t tick));
 """
 _GLUE = "edgec_host.c"
+# Included before the model, so that its steps by rows call the glue after each tick.
+_TICK, _TICK_TEXT = "edgec_tick.h", """#include <stdint.h>
+void edgec_host_tick(unsigned step, int32_t tick);
+#define EC_TICK(step, tick) edgec_host_tick(step, tick)
+"""
 _ALIGN, _GUARD, _GUARD_BYTE, _UNSET_BYTE = 16, 64, 0xDB, 0x5A
 
 
@@ -77,7 +84,8 @@ class HostModel:
         self._guards = (self._memory[:start], self._memory[start + self.arena_bytes:])
         for guard in self._guards:
             guard[:] = _GUARD_BYTE
-        self._arena = self._ffi.cast("uint8_t *", self._memory.ctypes.data + start)
+        self._bytes = self._memory[start:start + self.arena_bytes]
+        self._arena = self._ffi.cast("uint8_t *", self._bytes.ctypes.data)
         self._check(self._lib.edgec_host_init(self._model, self._arena, self.arena_bytes), "init")
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -97,18 +105,34 @@ class HostModel:
         raw = self.run_bytes([a.tobytes() for a in arrays])
         return [np.frombuffer(r, i.dtype).reshape(i.shape) for r, i in zip(raw, self.outputs, strict=True)]
 
-    def run_bytes(self, inputs: Sequence[bytes]) -> list[bytes]:
-        """`run` on raw bytes, in and out: the form that `emulator.run` has."""
+    def run_bytes(self, inputs: Sequence[bytes], poison: Poison | None = None) -> list[bytes]:
+        """`run` on raw bytes, in and out: the form that `emulator.run` has. poison: of the package's plan."""
         for i, (raw, info) in enumerate(zip(inputs, self.inputs, strict=True)):
             if len(raw) != info.nbytes:
                 raise UsageError(f"input has {len(raw)} bytes", where=info.name, fix=f"give {info.nbytes} bytes")
             self._ffi.memmove(self._lib.edgec_host_input(self._model, i), raw, len(raw))
-        self._check(self._lib.edgec_host_run(self._model), "run")
+        if poison is None:
+            self._check(self._lib.edgec_host_run(self._model), "run")
+        else:
+            self._run_poisoned(poison)
         for guard in self._guards:
             if not np.all(guard == _GUARD_BYTE):
                 raise ValidationError("the model wrote outside its arena", where=self.name, fix="report this")
         return [bytes(self._ffi.buffer(self._lib.edgec_host_output(self._model, i), info.nbytes))
                 for i, info in enumerate(self.outputs)]
+
+    def _run_poisoned(self, poison: Poison) -> None:
+        """A run in which all that is dead is overwritten before it, after each tick and after each step."""
+        @self._ffi.callback("void(unsigned, int32_t)")
+        def watch(step, tick):
+            poison.after(self._bytes, step, tick if tick >= 0 else None)
+
+        poison.before(self._bytes)
+        self._lib.edgec_host_watch(watch)
+        try:
+            self._check(self._lib.edgec_host_run(self._model), "run")
+        finally:
+            self._lib.edgec_host_watch(self._ffi.NULL)
 
     def trace_bytes(self, inputs: Sequence[bytes]) -> tuple[list[bytes], dict[int, bytes]]:
         """`run_bytes`, and the bytes of each executed step's output: index in `steps` -> bytes."""
@@ -164,6 +188,7 @@ def load(package_dir: Path, simd_on_host: bool = False, cc: str | None = None,
     pack = package.read(package_dir)
     files = _sources(pack, simd_on_host)
     options = [*toolchain.CFLAGS, "-Werror", toolchain.MODEL_OPT["balanced"], "-shared", "-fPIC", *flags]
+    options += ["-include", _TICK]
     if sys.platform == "linux":
         options.append("-Wl,-Bsymbolic")  # two packages with the same names live side by side
     key = hashlib.sha256(repr((sorted(files.items()), options, compiler)).encode()).hexdigest()
@@ -181,7 +206,7 @@ def _sources(pack: package.Package, simd_on_host: bool) -> dict[str, bytes]:
             if f"runtime/{p.name}" in files:
                 files[f"runtime/{p.name}"] = p.read_bytes()
     glue = paths.template("host/edgec_host.c.j2").render(c_name=pack.c_name, has_reset=pack.has_reset)
-    return files | {_GLUE: glue.encode()}
+    return files | {_GLUE: glue.encode(), _TICK: _TICK_TEXT.encode()}
 
 
 def _compile(pack: package.Package, compiler: toolchain.Compiler, options: Sequence[str],

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,6 +39,7 @@ from .loops import (
     Var,
     dtype_of,
     text,
+    tick_loop,
 )
 
 Memory = dict[str, np.ndarray]
@@ -50,11 +52,13 @@ class MeaningError(EdgecError):
 
 
 def run(p: Program, inputs: Sequence[np.ndarray], after: Callable[[Function, Memory], None] | None = None,
-        state: MutableMapping[str, np.ndarray] | None = None) -> list[np.ndarray]:
+        state: MutableMapping[str, np.ndarray] | None = None,
+        watch: Callable[[np.ndarray, int, int | None], None] | None = None) -> list[np.ndarray]:
     """The outputs (flat, in p.outputs' order) for inputs of any shape with as many elements as the input buffers.
 
     after(step, memory) is called after each step; memory gives every buffer by name. state: contents of the state
-    buffers by name, kept for the next run; what is missing starts as zeros. Raises MeaningError."""
+    buffers by name, kept for the next run; what is missing starts as zeros. watch(arena, step, tick) is called after
+    each tick of a streamed step, and after each step with None, on a planned program. Raises MeaningError."""
     memory = allocate(p)
     state = {} if state is None else state
     for b in p.buffers.values():
@@ -69,19 +73,39 @@ def run(p: Program, inputs: Sequence[np.ndarray], after: Callable[[Function, Mem
             raise MeaningError(f"input {name} is {x.dtype}[{x.size}], not {b.dtype}[{b.size}]")
         memory[name][:] = x.reshape(-1)
     with np.errstate(all="ignore"):
-        for step in p.steps:
+        for k, step in enumerate(p.steps):
             env: Env = {}
             try:
-                for do in _body(step.body, memory):
+                for do in _body(_watched(step, k, memory, watch), memory):
                     do(env)
             except MeaningError as e:
                 raise MeaningError(e.what, where=e.where or f"step {step.name}") from None
             if after:
                 after(step, memory)
+            if watch:
+                watch(_arena(memory), k, None)
     for b in p.buffers.values():
         if b.place == "state":
             state[b.name] = memory[b.name].copy()
     return [memory[o].copy() for o in p.outputs]
+
+
+def _watched(f: Function, step: int, memory: Memory, watch) -> Sequence[Stmt]:
+    """The body of a step with a call of `watch` at the end of each tick."""
+    loop = tick_loop(f)
+    if watch is None or loop is None:
+        return f.body
+
+    def meaning(args, read, write):
+        watch(_arena(memory), step, int(read(args[0])))
+
+    ticking = replace(loop, body=(*loop.body, Call("watch", {}, (Var(loop.var),), (), meaning)))
+    return [ticking if s is loop else s for s in f.body]
+
+
+def _arena(memory: Memory) -> np.ndarray:
+    """The bytes of which every planned buffer is a view."""
+    return next(m.base for m in memory.values() if m.flags.writeable)
 
 
 def allocate(p: Program) -> Memory:

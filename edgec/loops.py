@@ -247,6 +247,11 @@ class Program:
     notes: tuple[str, ...] = field(default=())
 
 
+def tick_loop(f: Function) -> For | None:
+    """The loop over the ticks of a step that streams rows; None for other steps."""
+    return next((s for s in f.body if isinstance(s, For)), None) if f.groups else None
+
+
 COMPARISONS = frozenset({"<", "<=", "==", "!=", "and", "or"})
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import certificate, loop_interp, plan_check
 from .errors import EdgecError
-from .loops import Call, Const, For, Function, Let, Load, Program, Ref, Rows, Store
+from .loops import Call, Const, Function, Let, Load, Program, Ref, Rows, Store, tick_loop
 
 NOT_BUFFERS = ("kernel", "params", "meaning", "layer", "var", "dtype", "op", "name")
 
@@ -120,7 +120,7 @@ def _written(body) -> Iterator[str]:
 
 def _ticks(p: Program, step: Function, said: Mapping) -> Iterator[tuple]:
     """(statements, group, the environment of each of its ticks) of a step, whose tables must hold its order."""
-    loop = next(s for s in step.body if isinstance(s, For))
+    loop = tick_loop(step)
     groups = said["groups"]
     if len(groups) == 1:
         plan_check.demand(loop.hi == Const(step.ticks), step.name, "is no loop over its ticks")

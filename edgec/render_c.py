@@ -37,6 +37,7 @@ from .loops import (
     Store,
     Var,
     dtype_of,
+    tick_loop,
 )
 
 WIDTH = 110
@@ -182,8 +183,8 @@ def source(p: Program, c_name: str, types: Mapping[str, str] | None = None,
     shared = _Shared(p, c_name, names, stamp)
     headers: set[str] = set()
     steps = []
-    for f, name in zip(p.steps, functions, strict=True):
-        one = _Step(p, f, rom, shared, Namer(outer=names))
+    for k, (f, name) in enumerate(zip(p.steps, functions, strict=True)):
+        one = _Step(p, k, rom, shared, Namer(outer=names))
         text, call = one.function(name)
         layers = dict.fromkeys((s.layer, s.kernel, shared.names[shared.key(s)])
                                for s in statements(f.body) if isinstance(s, Call) and s.layer is not None)
@@ -295,8 +296,9 @@ Text = tuple[str, int, str]  # C text, precedence, dtype
 class _Step:
     """The text of one step's function; `headers` collects what it needs besides kernels."""
 
-    def __init__(self, p: Program, f: Function, rom: Mapping[str, str], shared: _Shared, names: Namer):
-        self.p, self.f, self.shared, self.names = p, f, shared, names
+    def __init__(self, p: Program, index: int, rom: Mapping[str, str], shared: _Shared, names: Namer):
+        f = p.steps[index]
+        self.p, self.f, self.index, self.shared, self.names = p, f, index, shared, names
         self.headers: set[str] = set()
         self.params: dict[tuple[str, str], str] = {}
         self.locals: dict[tuple[str, int], str] = {}
@@ -376,8 +378,9 @@ class _Step:
             before, hi = [f"{indent}const int32_t {end} = {hi};"], end
         advance = f"{var}++" if s.step == 1 else f"{var} += {s.step}"
         bound = self.sub(s.hi, _ADD) if not before else hi
+        tick = [f"{indent}{INDENT}EC_TICK({self.index}u, {var});"] if s is tick_loop(self.f) else []
         return [*before, f"{indent}for (int32_t {var} = {self.text(s.lo)}; {var} < {bound}; {advance}) {{",
-                *self.body(s.body, indent + INDENT), f"{indent}}}"]
+                *self.body(s.body, indent + INDENT), *tick, f"{indent}}}"]
 
     def assign(self, s: Set) -> str:
         name = self.vars[s.var]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -62,11 +63,13 @@ class ValidationResult:
 
 @dataclass(frozen=True, eq=False)
 class _Ran:
-    """What a target computed. outputs: per output [samples, ...]. traces: per sample, step -> bytes. stack: bytes."""
+    """What a target computed. outputs: per output [samples, ...]. traces: per sample, step -> bytes. stack, run_stack: the
+    most bytes in use, of the whole firmware and of <name>_run."""
 
     outputs: list[Array]
     traces: list[dict[int, bytes]]
-    stack: int | None
+    stack: int | None = None
+    run_stack: int | None = None
 
 
 def run(
@@ -78,6 +81,7 @@ def run(
     tolerance: Tolerance,
     tell: Callable[[Event], None],
     board: str | None = None,
+    poison: bool = False,
 ) -> ValidationResult:
     """Validates the package in `directory`; see `api.validate`."""
     manifest = store.read_manifest(directory)
@@ -106,7 +110,10 @@ def run(
             reasons += [f"{entry['name']} on {target}: {why}"] if why else []
             outputs.append({"output": entry["name"], "on": target, "ok": not why, **d.as_dict()})
     equal, differing = _equality(directory, manifest, ran, feeds, board)
-    reasons = differing + reasons
+    spoiled = _poisoned(directory, manifest, feeds, board, tell) if poison else []
+    stack = _run_stack(directory, manifest, ran)
+    deep = [f"stack: the run used {stack['bytes']} bytes, its bound is {stack['bound']}"] if stack and not stack["ok"] else []
+    reasons = differing + spoiled + deep + reasons
     report = {
         "name": manifest["name"],
         "board": manifest["board"],
@@ -116,9 +123,11 @@ def run(
         "inputs": "random inputs: numerics only, no accuracy" if data is None else Path(data).name,
         "outputs": outputs,
         "host_equals_qemu": equal,
+        "poisoned_equal": not spoiled if poison else None,
         "accuracy": _accuracies(directory, manifest, as_given, wanted, ran, classes, tell),
         "layers": _layers(layers, manifest, ran, inner),
         "stack_bytes": next((r.stack for r in ran.values() if r.stack is not None), None),
+        "run_stack": stack,
         "notes": _notes(directory, manifest, dataset, classes),
     }
     return ValidationResult(not reasons, tuple(reasons), report)
@@ -248,7 +257,7 @@ def _run_host(
             raw = model.run_bytes(sample)
         outputs.append(raw)
         tell(Event("progress", "host", done=k + 1, total=len(samples)))
-    return _Ran(_stacked(manifest, outputs), traces, None)
+    return _Ran(_stacked(manifest, outputs), traces)
 
 
 def _run_qemu(
@@ -264,16 +273,16 @@ def _run_qemu(
     target = boards.load(board or manifest["board"])
     elf = _firmware(directory, manifest)
     batch = len(samples) if package.read(directory).has_reset else 1  # a state must not be lost between batches
-    outputs, traces, stack = [], [], 0
+    outputs, traces, stack, run_stack = [], [], 0, 0
     while len(outputs) < len(samples):
         start = time.perf_counter()
         got = emulator.run(elf, target, samples[len(outputs) : len(outputs) + batch], trace)
         outputs += got.outputs
         traces += got.traces
-        stack = max(stack, got.stack)
+        stack, run_stack = max(stack, got.stack), max(run_stack, got.run_stack)
         tell(Event("progress", "qemu", done=len(outputs), total=len(samples)))
         batch = max(1, int(BATCH_SECONDS * len(got.outputs) / (time.perf_counter() - start)))
-    return _Ran(_stacked(manifest, outputs), traces, stack)
+    return _Ran(_stacked(manifest, outputs), traces, stack, run_stack)
 
 
 def _stacked(manifest: Mapping, raw: list[list[bytes]]) -> list[Array]:
@@ -336,6 +345,42 @@ def _equality(
             if a.get(s) != b.get(s):
                 return False, [f"host and qemu differ: sample {k}, first at {_step_name(manifest, s)}"]
     return True, []
+
+
+def _poisoned(
+    directory: Path,
+    manifest: Mapping,
+    feeds: list[dict[str, Array]],
+    board: str | None,
+    tell: Callable[[Event], None],
+) -> list[str]:
+    """Where outputs change when what plan.json calls dead is overwritten in the host's arena; each sample twice."""
+    from . import board as boards, host
+    from .poison import Poison
+
+    start, found = time.perf_counter(), []
+    plan = json.loads((directory / "plan.json").read_text(encoding="utf-8"))
+    model = host.load(directory, simd_on_host="dsp" in boards.load(board or manifest["board"]).isa)
+    for k, sample in enumerate(_as_bytes(manifest, feeds)):
+        model.reset()
+        clean = model.run_bytes(sample)
+        for seed in (0, 1):
+            model.reset()
+            if model.run_bytes(sample, Poison(plan, seed)) != clean and not found:
+                found.append(f"poisoned arena: the outputs of sample {k} depend on bytes that plan.json calls dead")
+    tell(Event("phase", "poisoned", plural(len(feeds), "sample"), time.perf_counter() - start))
+    return found
+
+
+def _run_stack(directory: Path, manifest: Mapping, ran: Mapping[str, _Ran]) -> dict | None:
+    """What <name>_run had on the stack in the emulator, and the bound of it in this firmware, whose hook records traces."""
+    from . import stack
+
+    if "qemu" not in ran:
+        return None
+    bound = stack.bound(_firmware(directory, manifest), f"{manifest['name']}_run")
+    measured = ran["qemu"].run_stack
+    return {"bytes": measured, "bound": bound.bytes, "ok": bound.bytes is None or measured <= bound.bytes}
 
 
 def _first_differing_step(directory: Path, manifest: Mapping, feed: dict[str, Array], board: str | None) -> str:
@@ -506,6 +551,8 @@ def text(result: ValidationResult) -> str:
     ]
     if r["host_equals_qemu"] is not None:
         lines.append("  host and qemu: " + ("the same bits" if r["host_equals_qemu"] else "DIFFERENT BITS"))
+    if r["poisoned_equal"] is not None:
+        lines.append("  poisoned arena: " + ("the same bits" if r["poisoned_equal"] else "DIFFERENT BITS"))
     if r["accuracy"]:
         lines.append(
             f"  accuracy on {plural(r['accuracy']['samples'], 'labelled sample')}: "
@@ -513,6 +560,10 @@ def text(result: ValidationResult) -> str:
         )
     if r["stack_bytes"] is not None:
         lines.append(f"  stack in use on the target: {r['stack_bytes']:,} B")
+    if r["run_stack"]:
+        run = r["run_stack"]
+        bound = f"at most {run['bound']:,} B by its machine code" if run["bound"] is not None else "no bound is known"
+        lines.append(f"  stack of {r['name']}_run: {run['bytes']:,} B measured, {bound}")
     if r["layers"]:
         lines += [
             "",

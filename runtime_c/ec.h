@@ -127,6 +127,11 @@ typedef char ec_assume_float32[(sizeof(float) == 4) ? 1 : -1];
 #define EC_BARRIER() ((void)0)
 #endif
 
+/* Stands after each tick of a step that runs by rows. Nothing; tests define it to look at the arena in between. */
+#ifndef EC_TICK
+#define EC_TICK(step, tick) ((void)0)
+#endif
+
 EC_KERNEL int32_t ec_clamp(int32_t v, int32_t lo, int32_t hi)
 {
     v = v < lo ? lo : v;

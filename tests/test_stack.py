@@ -17,38 +17,6 @@ needs_arm = pytest.mark.skipif(shutil.which(toolchain.ARM_GCC) is None, reason="
 needs_qemu = pytest.mark.skipif(None in map(shutil.which, (toolchain.ARM_GCC, "qemu-system-arm")),
                                 reason="needs arm-none-eabi-gcc and qemu-system-arm")
 
-# Paints the stack below itself, runs the model, and leaves in run_stack how much of the paint that has spoilt.
-PAINTED_RUN = """
-uint32_t run_stack;
-__attribute__((naked, noinline)) static int32_t painted_run(const fw_model_t *m)
-{
-    (void)m;
-    __asm__ volatile(".syntax unified\\n push {r4, lr}\\n mov r3, sp\\n"
-                     "ldr r1, =link_stack_bottom\\n ldr r2, =0xC5C5C5C5\\n"
-                     "1: str r2, [r1]\\n adds r1, #4\\n cmp r1, r3\\n blo 1b\\n"
-                     "bl NAME_run\\n"
-                     "ldr r1, =link_stack_bottom\\n ldr r2, =0xC5C5C5C5\\n"
-                     "2: ldr r3, [r1]\\n adds r1, #4\\n cmp r3, r2\\n beq 2b\\n"
-                     "subs r1, #4\\n mov r2, sp\\n subs r2, r2, r1\\n"
-                     "ldr r3, =run_stack\\n ldr r1, [r3]\\n cmp r1, r2\\n bhs 3f\\n str r2, [r3]\\n"
-                     "3: pop {r4, pc}\\n .ltorg\\n");
-}
-"""
-
-
-def paint_around_run(folder: Path) -> None:
-    """Makes the package's firmware report as its stack what <name>_run used."""
-    main = folder / "firmware" / "main.c"
-    text = main.read_text()
-    for old, new in (("static int run_samples(", PAINTED_RUN.replace("NAME", package.read(folder).c_name) +
-                      "\nstatic int run_samples("),
-                     ("code = fw_model_run(&model)", "code = painted_run(&model)"),
-                     ("print_number(stack_used()", "print_number(run_stack")):
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    main.write_text(text)
-
-
 def emit(tmp_path, model, name, **options):
     """The package without its firmware compiled, the board, and two samples of random bytes."""
     folder = tmp_path / name
@@ -63,11 +31,9 @@ def check_painted(folder, b, samples):
     firmware = toolchain.build_firmware(folder, b)
     run, whole = (firmware.stack_bounds[f] for f in (f"{firmware.elf.stem}_run", "reset_handler"))
     assert run.reason is whole.reason is None and run.bytes < whole.bytes < b.stack
-    seen = emulator.run(firmware.elf, b, samples, trace=True, timeout=120).stack
-    paint_around_run(folder)
-    painted = toolchain.build_firmware(folder, b)
-    assert painted.stack_bounds[run.path[0]] == run
-    seen_run = emulator.run(painted.elf, b, samples, timeout=120).stack
+    traced, plain = (emulator.run(firmware.elf, b, samples, trace=t, timeout=120) for t in (True, False))
+    seen, seen_run = traced.stack, plain.run_stack
+    assert seen_run <= traced.run_stack <= stack.bound(firmware.elf, f"{firmware.elf.stem}_run").bytes
     print(f"\n{b.name}: painted {seen_run}, bound {run.bytes}; whole firmware: painted {seen}, bound {whole.bytes}; "
           f"{' > '.join(run.path)}")
     assert run.bytes - seen_run in (0, 4)
@@ -94,6 +60,26 @@ def test_an_example_under_the_emulator(tmp_path, name):
 @pytest.mark.parametrize("name", ["cortex-m0", "cortex-m3"])
 def test_software_floats_under_the_emulator(tmp_path, name):
     check_painted(*emit(tmp_path, ROOT / "examples" / "digits_cnn.onnx", name))
+
+
+@needs_qemu
+@pytest.mark.qemu
+@pytest.mark.parametrize("network", ["kws", "ic", "vww"])
+def test_networks_need_less_than_512_bytes(tmp_path, models, network):
+    built = api.build(models / f"{network}_int8.onnx", out=tmp_path / "p", goal="ram")
+    run = next(x for x in built.report["memory"]["stack"] if x["function"] == f"{network}_int8_run")
+    assert run["bytes"] < 512
+    seen = api.validate(tmp_path / "p", on=["qemu"], samples=1).report["run_stack"]
+    assert seen["ok"] and run["bytes"] - 8 <= seen["bytes"] <= seen["bound"] < 512
+
+
+@needs_qemu
+@pytest.mark.qemu
+def test_a_run_above_its_bound_fails_validation(tmp_path, monkeypatch):
+    api.build(ROOT / "examples" / "digits_cnn.onnx", out=tmp_path / "p")
+    monkeypatch.setattr(stack, "bound", lambda elf, entry: stack.StackBound(16))
+    result = api.validate(tmp_path / "p", on=["qemu"], samples=1)
+    assert not result.ok and any("its bound is 16" in r for r in result.reasons)
 
 
 # --- the whole firmware -------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
  * Command line (its first word, the program, is ignored):
  *   (none)          fills the inputs with a fixed pattern, runs once, prints "<model>: <FNV-1a of the outputs>".
  *   run IN OUT      IN: samples one after the other, a sample is all inputs one after the other, raw bytes.
- *                   OUT: per sample all outputs one after the other. Prints "stack <bytes>", the most that was in use.
+ *                   OUT: per sample all outputs one after the other. Prints "stack <bytes> run <bytes>": the most that
+ *                   was in use, and the most that a run of the model with all that it calls had in use.
  *   trace IN OUT    the same, and before a sample's outputs a record per executed step:
  *                   uint32 step, uint32 bytes, the bytes of the step's output; ended by a uint32 TRACE_END.
  * Numbers in OUT are little-endian, as the core is. Exit codes: enum exit_code. */
@@ -32,6 +33,7 @@ static char command_line[512];
 static fw_model_t model;
 static int32_t trace_file;
 static bool trace_failed;
+static uint32_t stack_most, run_stack_most;
 
 /* ---- stack -------------------------------------------------------------------------------------------------- */
 
@@ -43,26 +45,40 @@ static uint32_t stack_words(const void *below)
     return (uint32_t)((uintptr_t)below - (uintptr_t)link_stack_bottom) / 4u;
 }
 
-/* Paints the free part of the stack; main's callees then leave their mark. */
-static void paint_stack(void)
+/* Where the stack of the caller ends: all below is free. */
+EC_KERNEL const void *stack_end(void)
 {
-    const uint32_t words = stack_words(__builtin_frame_address(0)) - 16u; /* 16: this function's own frame */
+    const void *sp;
+
+    __asm__ volatile("mov %0, sp" : "=r"(sp));
+    return sp;
+}
+
+/* Paints all that is free below the caller, being part of it; what is called then leaves its mark. */
+EC_KERNEL void paint_stack(void)
+{
+    const uint32_t words = stack_words(stack_end());
 
     for (uint32_t i = 0u; i < words; i++) {
         ((volatile uint32_t *)link_stack_bottom)[i] = STACK_PAINT;
     }
 }
 
-/* The most bytes of stack that were in use since. */
-static uint32_t stack_used(void)
+/* The bytes below an address that have lost their paint. */
+static uint32_t stack_used(const void *below)
 {
-    const uint32_t words = stack_words(link_stack_top);
+    const uint32_t words = stack_words(below);
     uint32_t free_words = 0u;
 
     while (free_words < words && ((volatile uint32_t *)link_stack_bottom)[free_words] == STACK_PAINT) {
         free_words++;
     }
     return (words - free_words) * 4u;
+}
+
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
 }
 
 /* ---- text --------------------------------------------------------------------------------------------------- */
@@ -136,6 +152,18 @@ static int start_model(void)
     return fw_model_init(&model, arena, FW_MODEL_ARENA_BYTES) == EC_OK ? EXIT_DONE : EXIT_INIT;
 }
 
+/* A run of the model between paint and measurement. */
+static EC_NOINLINE ec_status run_model(void)
+{
+    ec_status status;
+
+    stack_most = larger(stack_most, stack_used(link_stack_top));
+    paint_stack();
+    status = fw_model_run(&model);
+    run_stack_most = larger(run_stack_most, stack_used(stack_end()));
+    return status;
+}
+
 static uint32_t next_random(uint32_t *state)
 {
     *state = *state * 1664525u + 1013904223u;
@@ -202,7 +230,7 @@ static int run_pattern(void)
     for (unsigned i = 0u; i < fw_model_info.n_inputs; i++) {
         fill_input((uint8_t *)fw_model_input(&model, i), &fw_model_info.inputs[i], &state);
     }
-    if (fw_model_run(&model) != EC_OK) {
+    if (run_model() != EC_OK) {
         return EXIT_RUN;
     }
     for (unsigned i = 0u; i < fw_model_info.n_outputs; i++) {
@@ -257,7 +285,7 @@ static int run_samples(int32_t in, int32_t out)
         if (code != EXIT_DONE || end) {
             break;
         }
-        code = fw_model_run(&model) == EC_OK ? write_sample(out) : EXIT_RUN;
+        code = run_model() == EC_OK ? write_sample(out) : EXIT_RUN;
     }
     return code;
 }
@@ -280,7 +308,9 @@ static int run_files(const char *in_path, const char *out_path, bool trace)
         code = EXIT_OUTPUT;
     }
     semihost_print("stack ");
-    print_number(stack_used(), 10u, 1);
+    print_number(larger(stack_most, stack_used(link_stack_top)), 10u, 1);
+    semihost_print(" run ");
+    print_number(run_stack_most, 10u, 1);
     semihost_print("\n");
     return code;
 }
