@@ -102,7 +102,7 @@ def build(
     compiler = _find_compiler(target) if compile else None
     with store.staged(directory) as stage:
         source = _source(model, data, calibration, io, shapes, tell)
-        compiled = _compile_graph(source.graph, target, goal, c_name, dump_ir, ram, tell)
+        compiled = _compile_graph(source.graph, target, goal, c_name, dump_ir, ram, flash, tell)
         _check_fits(report.make(compiled, target, None), ram, flash, "the weights alone")
         store.write_files(stage, compiled.files)
         store.write_files(stage, source.references)
@@ -159,7 +159,7 @@ def analyze(
     _check_options(goal, io, calibration)
     target = boards.load(board)
     source = _source(model, data, calibration, io, shapes, tell)
-    compiled = _compile_graph(source.graph, target, goal, _c_name(model, None), None, ram, tell)
+    compiled = _compile_graph(source.graph, target, goal, _c_name(model, None), None, ram, flash, tell)
     made = report.make(compiled, target, None, source.summary)
     problems = tuple(_excesses(made, ram, flash, "the weights alone"))
     checked = _checked_plan(json.loads(compiled.files[PLAN]), model) if check else None
@@ -381,7 +381,8 @@ def _self_contained(path: Path) -> bytes:
 
 
 def _compile_graph(
-    graph: Graph, board: Board, goal: str, name: str, dump_ir: str | Path | None, ram: int | None, tell: OnEvent
+    graph: Graph, board: Board, goal: str, name: str, dump_ir: str | Path | None, ram: int | None, flash: int | None,
+    tell: OnEvent
 ) -> Compiled:
     from . import pipeline
 
@@ -396,7 +397,7 @@ def _compile_graph(
     def on_phase(phase: str, seconds: float, info: object = "") -> None:
         tell(Event("phase", phase, str(info or ""), seconds))
 
-    return pipeline.compile_graph(graph, board, goal=goal, name=name, dump_ir=dump_ir, ram=ram, on_phase=on_phase)
+    return pipeline.compile_graph(graph, board, goal=goal, name=name, dump_ir=dump_ir, ram=ram, flash=flash, on_phase=on_phase)
 
 
 def _find_compiler(board: Board):

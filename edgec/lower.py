@@ -16,17 +16,17 @@ from .ops.spatial import At
 from .stream import Group, Region
 
 
-def lower(graph: Graph, isa: tuple[str, ...] = ("c99",), regions: tuple[Region, ...] = ()) -> Program:
+def lower(graph: Graph, isa: tuple[str, ...] = ("c99",), regions: tuple[Region, ...] = (), fast: frozenset[str] = frozenset()) -> Program:
     """The program of a graph whose every node has an operator record; arena offsets are not set yet. Each region becomes
-    one step that runs its layers interleaved.
+    one step that runs its layers interleaved. fast: convolutions, by output tensor, that take the kernel of conv.faster.
 
     Raises UnsupportedError that lists every node that cannot be lowered."""
-    return _Lowering(graph, isa, regions).run()
+    return _Lowering(graph, isa, regions, fast).run()
 
 
 class _Lowering(Lowering):
-    def __init__(self, graph: Graph, isa: tuple[str, ...], regions: tuple[Region, ...]):
-        self.graph, self.isa = graph, isa
+    def __init__(self, graph: Graph, isa: tuple[str, ...], regions: tuple[Region, ...], fast: frozenset[str]):
+        self.graph, self.isa, self.fast = graph, isa, fast
         self.region_of = {id(n): r for r in regions for n in r.nodes}
         self.pool: dict[str, int] | None = None  # inside a region: bytes of each working buffer that its groups share
         self.buffers: dict[str, Buffer] = {}

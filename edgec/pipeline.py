@@ -11,7 +11,9 @@ from . import __version__, certificate, emit, firmware, loop_passes, loop_verify
 from . import verify as spec
 from .board import Board
 from .ir import Graph
+from .kernels.choice import affordable
 from .loops import Call, Program, program_text
+from .ops.conv import faster
 from .output import count_text, plural
 from .passes import absorb, channels, constants, layout, normalise
 
@@ -79,10 +81,11 @@ class Compiled:
 
 
 def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: str | None = None, dump_ir: str | Path | None = None, ram: int | None = None,
-                  on_phase: Callable[[str, float, object], None] = lambda name, seconds, info: None) -> Compiled:
+                  flash: int | None = None, on_phase: Callable[[str, float, object], None] = lambda name, seconds, info: None) -> Compiled:
     """Graph -> C package for the board. name: the C prefix, by default the graph's name made an identifier.
     dump_ir: a folder that gets the text of the IR after every pass. goal "ram" streams layers row by row wherever that
-    lowers the peak; "balanced" and "size" only where the arena would not fit `ram` or the board otherwise; "time" never.
+    lowers the peak; "balanced" and "size" only where the arena would not fit `ram` or the board otherwise; "time" never. "time" takes
+    kernels that need more weights as far as `flash` and the board allow, "balanced" where that at most doubles the weights.
     Raises UnsupportedError listing all nodes."""
     dump = _dumper(dump_ir)
     source, c_name = graph, c_identifier(name or graph.name)
@@ -98,11 +101,14 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
                          lambda g: f"{len(source.nodes)} -> {len(g[1].nodes)} nodes" + _pruned(channels.losses(*g)))
     limit = min((b for b in (ram, board.ram_bytes) if b), default=0)
     regions = stream.regions(graph) if goal == "ram" else ()
-    program = phase("lower", lambda: _lowered(graph, board, regions, dump), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
+    fast = _fast(graph, board, goal, flash)
+    program = phase("lower", lambda: _lowered(graph, board, regions, fast, dump), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
     program = phase("plan", lambda: _planned(program, dump), lambda p: f"arena {p.arena_bytes:,} B, lower bound {p.lower_bound:,} B")
+    if fast and limit and program.arena_bytes > limit:
+        program = _planned(_lowered(graph, board, regions, frozenset(), dump), dump)
     if goal in ("balanced", "size") and limit and program.arena_bytes > limit:
         regions = stream.regions(graph)
-        program = phase("stream", lambda: _planned(_lowered(graph, board, regions, dump), dump), lambda p: f"arena {p.arena_bytes:,} B" + _streamed(regions))
+        program = phase("stream", lambda: _planned(_lowered(graph, board, regions, frozenset(), dump), dump), lambda p: f"arena {p.arena_bytes:,} B" + _streamed(regions))
     meta, plan_json = _meta(graph, board, c_name), certificate.make(program)
     files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal),
                   lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
@@ -142,8 +148,20 @@ def _streamed(regions) -> str:
     return f", {sum(len(r.nodes) for r in regions)} layers streamed in {len(regions)} regions" if regions else ""
 
 
-def _lowered(graph: Graph, board: Board, regions, dump) -> Program:
-    program = lower.lower(graph, board.isa, regions)
+CODE_BYTES = 32 << 10  # set aside for code when flash is shared out
+
+
+def _fast(graph: Graph, board: Board, goal: str, flash: int | None) -> frozenset[str]:
+    """The convolutions that get faster kernels for whole tensors, by output tensor."""
+    if goal not in ("time", "balanced"):
+        return frozenset()
+    weights = sum(t.data.nbytes for t in graph.tensors.values() if t.data is not None)
+    room = min(b for b in (flash, board.flash_bytes) if b) - weights - CODE_BYTES if flash or board.flash_bytes else 0
+    return affordable(faster(graph, board.isa), room if goal == "time" else min(room, weights))
+
+
+def _lowered(graph: Graph, board: Board, regions, fast: frozenset[str], dump) -> Program:
+    program = lower.lower(graph, board.isa, regions, fast)
     dump("lower", program_text(program))
     loop_verify.verify(program, "lower")
     for p in loop_passes.PASSES:

@@ -101,7 +101,7 @@ def _tensors(arena, step):
     demand(step["ticks"] == 1, step["name"], "has ticks but no groups")
     arena.whole(arena.read, step["reads"])
     may = {out: {i for o, i in step["inplace"] if o == out} for out in step["writes"]}
-    for out in step["writes"]:
+    for out in sorted(step["writes"], key=lambda o: len(may[o])):  # scratch before what lies over an input
         arena.whole(arena.write, [out])
         arena.whole(arena.read, [n for n in step["reads"] if n not in may[out] and n not in step["writes"]])
     arena.whole(arena.read, step["writes"])

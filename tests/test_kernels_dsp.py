@@ -13,14 +13,15 @@ import test_kernels_c99 as c99
 from dsp_program import Case
 from hypothesis import given, settings, strategies as st
 
-from edgec.kernels import dsp
+from edgec.kernels import dsp, dwplane, wino
 
 ISA = (kernel_lib.DSP, kernel_lib.C99)
-HEADERS = ("conv_s8_dsp.h", "fc_s8_dsp.h", "dwconv_s8_dsp.h", "add_s8.h", "maxpool_s8.h", "avgpool_s8.h")
+HEADERS = ("conv_s8_dsp.h", "fc_s8_dsp.h", "dwconv_s8_dsp.h", "wino_s8_dsp.h", "dwplane_s8_dsp.h", "add_s8.h", "maxpool_s8.h", "avgpool_s8.h")
 HOST_SIMD, ARM_SIMD = (kernel_lib.RUNTIME / "simd" / d for d in ("dsp_on_host", "dsp"))
 CONV = "in_w in_c out_w out_c kh kw stride_w dilation_w pad_left groups c f lo hi".split()
 DWCONV = "in_w in_c out_w mult kh kw stride_w dilation_w pad_left c f lo hi".split()
 FC = "in_c out_c c f lo hi".split()
+WINO = "in_w in_c out_w out_c pad_left rows c f lo hi".split()
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,38 @@ def fc_case(params, rows, pad, w, bias, mult):
     return _call("fc_s8_dsp", params, (rows.reshape(-1),), packed, dsp.fc_scratch(params), expected)
 
 
+def wino_case(params, rows, pad, w, bias, mult):
+    """rows: as many input rows as a call takes, two more than it makes."""
+    assert wino.accepts(params, w, bias) is None
+    made = wino.rows(params)
+    expected = np.stack([conv_reference(params, rows[i:i + 3], pad, w, bias, mult) for i in range(made)])
+    packed, scratch, params = wino.pack(params, w, bias, mult), wino.scratch(params), params | {"rows": made}
+    return _call("wino_s8_dsp", {k: params[k] for k in WINO}, _rows(rows, pad), packed, scratch, expected)
+
+
+def wino_layer(rng, in_w, in_c, out_c, pad=1, f=1):
+    """As conv_layer, with the rows that wino_case takes."""
+    params, _, fill, *rest = conv_layer(rng, in_w, in_c, out_c, 3, 3, pad=pad, f=f)
+    return params, extremes(rng, (wino.rows(params) + 2, in_w, in_c)), fill, *rest
+
+
+def plane_case(layer, h, top=1, bottom=1, turned=None, band=None):
+    """A depthwise layer of stride 1 over h rows; layer: of dwconv_layer, its rows are replaced. turned, band: instead of the
+    compiler's choice."""
+    params, _, pad, w, bias, mult = layer
+    width, c, out_h = params["in_w"], params["in_c"], h + top + bottom - 2
+    x = extremes(np.random.default_rng(h), (h, width, c))
+    plane = dwplane.Plane(h, width, out_h, params["out_w"], c, (3, 3), (1, 1), (1, 1), (top, params["pad_left"]))
+    cut = dwplane.cut(plane) if turned is None else dwplane._cut(plane, turned)
+    cut = cut._replace(band=min(band or cut.band, plane.out_w if cut.turned else plane.out_h))
+    assert dwplane.accepts(params["f"], w, bias, mult) is None
+    whole = np.full((h + top + bottom, width, c), pad, np.int8)
+    whole[top:top + h] = x
+    expected = np.stack([dwconv_reference(params, whole[y:y + 3], pad, w, bias, mult) for y in range(out_h)])
+    packed = dwplane.pack(cut, params["f"], w, bias, mult)
+    return _call("dwplane_s8_dsp", dwplane.params(plane, cut, params, pad), (x,), packed, dwplane.scratch(cut), expected)
+
+
 GUARD = 16
 
 
@@ -208,6 +241,13 @@ DWCONV_SHAPES = {
     "two outputs": dict(in_w=4, in_c=8, kh=3, kw=3, stride=3, pad=1),
     "pointwise": dict(in_w=5, in_c=4, kh=1, kw=1),
 }
+WINO_SHAPES = [  # in_w, in_c, out_c, pad
+    (16, 16, 8, 1), (4, 8, 4, 1), (5, 8, 4, 1), (9, 8, 4, 1), (12, 24, 4, 0), (17, 32, 4, 1), (8, 40, 4, 2), (6, 48, 4, 1), (8, 56, 4, 1),
+    (8, 64, 12, 1), (9, 72, 4, 0), (8, 80, 4, 1), (4, 128, 4, 1), (8, 88, 4, 1)]
+PLANE_SHAPES = [  # h, in_w, in_c, pad left, pad right, turned, band
+    (5, 6, 8, 1, 1, False, 0), (3, 3, 4, 1, 1, True, 0), (4, 7, 7, 1, 0, False, 0), (9, 25, 4, 1, 1, True, 0), (25, 5, 4, 1, 1, True, 0),
+    (7, 30, 4, 0, 0, False, 0), (9, 40, 4, 1, 1, False, 4), (9, 12, 4, 1, 1, False, 4), (4, 70, 5, 0, 1, False, 2), (1, 9, 4, 1, 1, False, 0),
+    (6, 4, 4, 0, 3, False, 0), (8, 18, 4, 1, 1, True, 5)]
 FC_SHAPES = [(k, n) for k in (1, 4, 6, 31, 32, 36, 64, 640) for n in (1, 4, 12, 17)]
 
 
@@ -218,6 +258,9 @@ def shape_cases(seed):
 
     cases = [conv_case(*conv_layer(rng(), **s, f=f)) for s in CONV_SHAPES.values() for f in dsp.SHIFTS]
     cases += [dwconv_case(*dwconv_layer(rng(), **s, f=f)) for s in DWCONV_SHAPES.values() for f in (1, 8)]
+    cases += [wino_case(*wino_layer(rng(), *s, f=f)) for s in WINO_SHAPES for f in dsp.SHIFTS]
+    for h, in_w, c, left, right, turned, band in PLANE_SHAPES:
+        cases += [plane_case(dwconv_layer(rng(), in_w, c, 3, 3, pad=left, right=right, f=f), h, turned=turned, band=band) for f in (1, 8)]
     return cases + [fc_case(*conv_layer(rng(), 1, k, n, 1, 1, f=f)) for k, n in FC_SHAPES for f in dsp.SHIFTS]
 
 
@@ -256,6 +299,44 @@ def test_dwconv_of_any_shape(host, data):
                  dilation=1 if square else draw(1, 2), pad=draw(0, 3), right=draw(0, 3), f=draw(0, 1) * 7 + 1)
     if shape["in_w"] + shape["pad"] + shape["right"] > (kw - 1) * shape["dilation"]:
         check(host, dwconv_case(*dwconv_layer(np.random.default_rng(draw(0, 10**6)), **shape)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_wino_of_any_shape(host, data):
+    def draw(lo, hi):
+        return data.draw(st.integers(lo, hi))
+
+    pad = draw(0, 2)
+    shape = dict(in_w=draw(6 - 2 * pad, 20), in_c=8 * draw(1, 9), out_c=4 * draw(1, 3), pad=pad, f=data.draw(st.sampled_from(dsp.SHIFTS)))
+    check(host, wino_case(*wino_layer(np.random.default_rng(draw(0, 10**6)), **shape)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_planes_of_any_shape(host, data):
+    def draw(lo, hi):
+        return data.draw(st.integers(lo, hi))
+
+    left, right, top, bottom = draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2)
+    layer = dwconv_layer(np.random.default_rng(draw(0, 10**6)), draw(3, 35), draw(4, 9), 3, 3, pad=left, right=right, f=draw(0, 1) * 7 + 1)
+    h, turned = draw(3, 35), bool(draw(0, 1))
+    check(host, plane_case(layer, h, top, bottom, turned, draw(1, 40)))
+
+
+def test_planes_of_every_width(host):
+    """Each instance of the row kernel."""
+    for n in (*range(1, 24), 30, 31, 61, 62, 63, 125, 126):
+        check(host, plane_case(dwconv_layer(np.random.default_rng(n), n, 4, 3, 3, pad=1), 2, turned=False))
+
+
+def test_plane_in_place(host):
+    for case in (plane_case(dwconv_layer(np.random.default_rng(h), 9, 8, 3, 3, pad=1), h) for h in (3, 8, 9)):
+        ffi, lib = host
+        x = ffi.new("int8_t[]", case.args[0].tobytes())
+        params = ffi.new("ec_dwplane_s8_dsp_t *", case.params)
+        lib.ec_dwplane_s8_dsp(params, x, ffi.from_buffer("uint32_t[]", case.args[1]), x, ffi.new("int8_t[]", case.scratch_bytes))
+        np.testing.assert_array_equal(np.frombuffer(ffi.buffer(x)[:case.out_bytes], np.int8), case.expected.reshape(-1))
 
 
 SAME = ("add", "maxpool", "avgpool")  # kernels that take what their c99 namesakes take
@@ -305,6 +386,19 @@ def test_sums_up_to_the_limit(host):
     assert dsp.conv_accepts(*(heavy(0, k, 2**23)[i] for i in (0, 3, 4))) is None
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_winograd_of_the_largest_values(host, sign):
+    """Every transformed weight and input as large as it can be, and a bias up to the limit."""
+    params, rows, _, w, bias, mult = wino_layer(np.random.default_rng(0), 8, 64, 4)
+    w[:], mult[:] = (np.where(np.arange(3) == 1, -sign, sign) * 127)[:, None], 1 << 10
+    rows[:] = np.where((np.add.outer(np.arange(4), np.arange(8)) % 2)[..., None] == 0, -128, 127)
+    check(host, wino_case(params, rows, -128, w, bias, mult))
+    w[:], rows[:] = -128, -128
+    bias[:] = 2**27 - 1 - w[0].size * 128 * 128
+    check(host, wino_case(params, rows, -128, w, bias, mult))
+    assert "28 bits" in wino.accepts(params, w, bias + 1)
+
+
 def test_depthwise_sums_up_to_the_limit(host):
     for f, top in ((1, 2**24), (8, 2**31)):
         params, rows, pad, w, bias, mult = dwconv_layer(np.random.default_rng(0), 5, 4, 3, 3, pad=1, f=f)
@@ -325,12 +419,20 @@ def test_depthwise_channel_with_a_huge_bias_and_a_tiny_multiplier(host):
 
 
 def test_refusals():
+    plane = dwplane.Plane(8, 8, 8, 8, 8, (3, 3), (1, 1), (1, 1), (1, 1))
+    assert dwplane.cut(plane) and not dwplane.cut(plane._replace(strides=(2, 2))) and not dwplane.cut(plane._replace(c=3))
+    assert not dwplane.cut(plane._replace(w=200, out_w=200, h=200, out_h=200))
     params, _, _, w, bias, _ = conv_layer(np.random.default_rng(0), 4, 8, 5, 1, 1)
     w[1, 0, 0, 3], w[0, 0, 0, 3] = -128, -1
     assert "-128" in dsp.conv_accepts(params, w, bias)
     w[0, 0, 0, 3] = 0
     assert dsp.conv_accepts(params, w, bias) is None
     assert "shift 21" in dsp.conv_accepts(params | {"f": 21}, w, bias)
+    params, _, _, w, bias, _ = wino_layer(np.random.default_rng(0), 8, 8, 4)
+    assert "shift 21" in wino.accepts(params | {"f": 21}, w, bias)
+    assert "stride" in wino.accepts(params | {"stride_w": 2}, w, bias)
+    assert "channels" in wino.accepts(params | {"in_c": 12}, w, bias)
+    assert "outputs" in wino.accepts(params | {"out_w": 3}, w, bias)
     params, _, _, w, bias, _ = dwconv_layer(np.random.default_rng(0), 4, 8, 3, 3)
     assert "shift 15" in dsp.dwconv_accepts(params | {"f": 15}, w, bias)
     assert "per channel" in dsp.dwconv_accepts(params | {"mult": 2}, w, bias)
@@ -377,7 +479,7 @@ def test_no_warnings(tmp_path, compiler, level):
     if not shutil.which(cc):
         pytest.skip(f"absent: {cc}")
     text = "".join(f'#include "{h}"\n' for h in HEADERS)
-    for i, declaration in enumerate(("conv_s8_dsp", "dwconv_s8_dsp")):  # shared: parameters known only at run time
+    for i, declaration in enumerate(("conv_s8_dsp", "dwconv_s8_dsp", "wino_s8_dsp")):  # shared: parameters known only at run time
         args = "const int8_t *const *rows, const int8_t *pad, const uint32_t *stream, int8_t *out, int8_t *scratch"
         text += (f"void use_{i}(const ec_{declaration}_t *p, {args});\n"
                  f"void use_{i}(const ec_{declaration}_t *p, {args})\n"

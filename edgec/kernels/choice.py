@@ -6,19 +6,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import dsp
+from . import dsp, dwplane, wino
+from .cost import cycles
+
+Params = Mapping[str, int]
 
 
 class Packed(NamedTuple):
     """kernel: its name in runtime_c/kernel. weights: its constant arguments in order. scratch: bytes of
-    working memory, None where the kernel takes none."""
+    working memory, None where the kernel takes none. params: its parameters. rows: output rows that a call makes."""
 
     kernel: str
     weights: tuple[tuple[str, np.ndarray], ...]
     scratch: int | None
+    params: Params
+    rows: int = 1
 
 
-def integer_kernel(kind: str, isa: tuple[str, ...], params: Mapping[str, int], w: np.ndarray, bias: np.ndarray, mult: np.ndarray) -> Packed:
+def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarray, bias: np.ndarray,
+                   mult: np.ndarray) -> Packed:
     """kind: conv, dwconv or fc. w: int8 [OC][KH][KW][C/group]; bias: int32 [OC]; mult: int32 [OC] or [1]."""
     oc = w.shape[0]
     mult = np.ascontiguousarray(np.broadcast_to(mult, (oc,)))
@@ -27,6 +33,64 @@ def integer_kernel(kind: str, isa: tuple[str, ...], params: Mapping[str, int], w
         accepts, pack, scratch = (getattr(dsp, f"{kind}_{part}") for part in ("accepts", "pack", "scratch"))
         extra = (mult,) if kind == "dwconv" else ()  # a depthwise layer's limits depend on its multipliers too
         if accepts(params, shaped, bias, *extra) is None:
-            return Packed(f"{kind}_s8_dsp", (("weights", pack(params, shaped, bias, mult)),), scratch(params))
+            return Packed(f"{kind}_s8_dsp", (("weights", pack(params, shaped, bias, mult)),), scratch(params), params)
     plain = shaped.transpose(1, 2, 0) if kind == "dwconv" else shaped
-    return Packed(f"{kind}_s8", (("weights", plain), ("bias", bias), ("mult", mult)), None)
+    return Packed(f"{kind}_s8", (("weights", plain), ("bias", bias), ("mult", mult)), None, params)
+
+
+class Offer(NamedTuple):
+    """What a faster kernel for whole tensors would bring. saves: cycles of a run; flash: bytes more than the weights of
+    integer_kernel, and code where the kernel is unrolled for the layer."""
+
+    saves: float
+    flash: int
+
+
+def winograd_offer(params: Params, out_h: int, w: np.ndarray, bias: np.ndarray) -> Offer | None:
+    """Of a convolution; None where wino_s8_dsp cannot compute it or is no faster. params: of conv_s8_dsp."""
+    if wino.accepts(params, w, bias) is not None or out_h < wino.rows(params):
+        return None
+    taps, oc, band, out_w = w[0].size, params["out_c"], wino.rows(params), params["out_w"]
+    pairs = -(-out_h // band) * -(-out_w // (8 if band == 2 else 4))
+    saves = cycles("conv_s8_dsp", out_h * -(-out_w // 2), taps, oc) - cycles("wino_s8_dsp", pairs, taps, oc)
+    return Offer(saves, 48 * w.size // 9 - w.size) if saves > 0 else None
+
+
+def winograd_kernel(params: Params, w: np.ndarray, bias: np.ndarray, mult: np.ndarray) -> Packed:
+    """For a layer that winograd_offer has an offer for; arguments as for integer_kernel."""
+    mult = np.ascontiguousarray(np.broadcast_to(mult, bias.shape))
+    own = {k: params[k] for k in ("in_w", "in_c", "out_w", "out_c", "pad_left")} | {"rows": wino.rows(params)}
+    own |= {k: params[k] for k in ("c", "f", "lo", "hi")}
+    weights = (("weights", wino.pack(params, w, bias, mult)),)
+    return Packed("wino_s8_dsp", weights, wino.scratch(params), own, wino.rows(params))
+
+
+PLANE_CODE = 1024  # bytes, about, of an instance of dwplane_s8_dsp
+
+
+def plane_offer(plane: dwplane.Plane, f: int, w: np.ndarray, bias: np.ndarray, mult: np.ndarray) -> Offer | None:
+    """Of a depthwise convolution; None where dwplane_s8_dsp cannot compute it or is no faster. w: int8 [C][3][3]"""
+    cut = dwplane.cut(plane)
+    if cut is None or dwplane.accepts(f, w, bias, np.broadcast_to(mult, bias.shape)) is not None:
+        return None
+    saves = cycles("dwconv_s8_dsp", plane.out_h * -(-plane.c // 4), 9, plane.out_w) - cut.cycles
+    return Offer(saves, PLANE_CODE) if saves > 0 else None
+
+
+def plane_kernel(plane: dwplane.Plane, zero_point: int, params: Params, w: np.ndarray, bias: np.ndarray,
+                 mult: np.ndarray) -> Packed:
+    """For a layer that plane_offer has an offer for. zero_point: of the input; params: c, f, lo, hi; w: int8 [C][3][3]"""
+    cut, mult = dwplane.cut(plane), np.broadcast_to(mult, bias.shape)
+    own = dwplane.params(plane, cut, params, zero_point)
+    weights = (("weights", dwplane.pack(cut, params["f"], w, bias, mult)),)
+    return Packed("dwplane_s8_dsp", weights, dwplane.scratch(cut), own, plane.out_h)
+
+
+def affordable(offers: Mapping[str, Offer], room: int) -> frozenset[str]:
+    """The layers whose offers are taken: those that save most for their bytes first, while flash lasts."""
+    taken = set()
+    for layer, offer in sorted(offers.items(), key=lambda o: -o[1].saves / max(o[1].flash, 1)):
+        if offer.flash <= room:
+            taken.add(layer)
+            room -= offer.flash
+    return frozenset(taken)

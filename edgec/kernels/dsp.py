@@ -21,7 +21,7 @@ SLIDE = 1536         # bytes of scratch for the sliding window of a convolution
 BLOCK = 4            # output channels that share a pass over the taps
 
 
-def _round4(n: int) -> int:
+def round4(n: int) -> int:
     return (n + 3) // 4 * 4
 
 
@@ -48,7 +48,7 @@ def _mm_accepts(params: Params, w: Array, bias: Array) -> str | None:
     return None
 
 
-def _pair_order(run: int) -> Array:
+def pair_order(run: int) -> Array:
     """The taps of a run in the order of ec_widen: [pairs][2]; -1 is no tap."""
     quads = np.arange(run // 4 * 4).reshape(-1, 2, 2).transpose(0, 2, 1).reshape(-1, 2)     # (k, k + 2), (k + 1, k + 3)
     rest = np.array([[], [(0, -1)], [(0, 1)], [(0, 2), (1, -1)]][run % 4], int).reshape(-1, 2)
@@ -59,7 +59,7 @@ def _mm_pack(grid: Array, run: int, bias: Array, mult: Array) -> Array:
     """The stream of simd/dsp/ec_mm.h from grid [groups][out channels][taps], whose taps come in runs: group by group
     blocks of 4 biases, the weight words, 4 multipliers."""
     groups, n, k = grid.shape
-    n4, order = _round4(n), _pair_order(run)
+    n4, order = round4(n), pair_order(run)
     order = np.where(order < 0, k, order + run * np.arange(k // run)[:, None, None]).reshape(-1, 2)
     if len(order) < 2:
         order = np.concatenate([order, [[k, k]]])
@@ -119,7 +119,7 @@ def conv_scratch(params: Params) -> int:
         return tail + (0 if in_place else runs * run)
     pairs, torn = max(2, runs * ((run + 1) // 2)), runs == kh and depth % 4
     batch = 4 if pairs <= 16 and pairs * (params["out_c"] // params["groups"]) <= 512 else 1
-    return tail + 8 * pairs * batch + (_round4(run) if torn else 0)
+    return tail + 8 * pairs * batch + (round4(run) if torn else 0)
 
 
 # --- fc_s8_dsp -------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def fc_pack(params: Params, w: Array, bias: Array, mult: Array) -> Array:
 def fc_scratch(params: Params) -> int:
     """Bytes of scratch of kernel/dsp/fc_s8_dsp.h: only what does not come in fours."""
     k, n = params["in_c"], params["out_c"]
-    return (_round4(k) if k % 4 else 0) + (4 if n % BLOCK else 0)
+    return (round4(k) if k % 4 else 0) + (4 if n % BLOCK else 0)
 
 
 # --- dwconv_s8_dsp ---------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def _dw_is_3x3(params: Params) -> bool:
             and params["pad_left"] <= 1 and params["out_w"] > 1)
 
 
-def _dw_room(params: Params, w: Array, bias: Array) -> Array:
+def dw_room(params: Params, w: Array, bias: Array) -> Array:
     """Per channel: whether its sums, brought to DW_SHIFT, fit an int32."""
     bound = np.abs(w.astype(np.int64)).reshape(len(w), -1).sum(1) * 128 + np.abs(bias.astype(np.int64))
     return bound << (DW_SHIFT - params["f"]) < 2**31
@@ -170,13 +170,13 @@ def dwconv_accepts(params: Params, w: Array, bias: Array, mult: Array | None = N
         return f"fewer than {LANES} channels"
     if params["f"] not in (1, DW_SHIFT):
         return f"requantisation shift {params['f']} is not one of {(1, DW_SHIFT)}"
-    room = _dw_room(params, w, bias)
+    room = dw_room(params, w, bias)
     if mult is not None:
         room |= mult.astype(np.int64) << (DW_SHIFT - params["f"]) < 2**31
     return None if room.all() else f"the accumulator could exceed {31 - DW_SHIFT + params['f']} bits"
 
 
-def _pairs(a: Array, b: Array) -> Array:
+def halves(a: Array, b: Array) -> Array:
     """Words with a in the low and b in the high half."""
     return a & 0xFFFF | (b & 0xFFFF) << 16
 
@@ -184,20 +184,20 @@ def _pairs(a: Array, b: Array) -> Array:
 def dwconv_pack(params: Params, w: Array, bias: Array, mult: Array) -> Array:
     """The stream of kernel/dsp/dwconv_s8_dsp.h: 28 bytes a channel for 3x3, else about two bytes a weight."""
     n, kh, kw = params["in_c"], params["kh"], params["kw"]
-    up = np.where(_dw_room(params, w, bias), DW_SHIFT - params["f"], 0)  # what is not in the sums is in the multiplier
-    channels = np.arange(_round4(n))
+    up = np.where(dw_room(params, w, bias), DW_SHIFT - params["f"], 0)  # what is not in the sums is in the multiplier
+    channels = np.arange(round4(n))
     channels[-LANES:] = np.arange(n - LANES, n)                         # the last four may overlap the ones before
     taps = (w.reshape(n, kh, kw).astype(np.int64) << up[:, None, None])[channels]
     b = (bias.astype(np.int64) << up)[channels, None]
     m = (mult.astype(np.int64) << (DW_SHIFT - params["f"] - up))[channels, None]
     if _dw_is_3x3(params):
-        words = [_pairs(taps[:, 0], taps[:, 1]), _pairs(taps[:, 2, :2], taps[:, 2, 1:]), b, m]
+        words = [halves(taps[:, 0], taps[:, 1]), halves(taps[:, 2, :2], taps[:, 2, 1:]), b, m]
         return (np.concatenate(words, 1) & 0xFFFFFFFF).astype(np.uint32).reshape(-1)
     even = taps[:, :kh // 2 * 2]
-    words = [b, m, _pairs(even[:, 0::2], even[:, 1::2]).reshape(len(channels), -1)]
+    words = [b, m, halves(even[:, 0::2], even[:, 1::2]).reshape(len(channels), -1)]
     if kh % 2:
         last = np.pad(taps[:, -1], ((0, 0), (0, kw % 2)))
-        words.append(_pairs(last[:, 0::2], last[:, 1::2]))
+        words.append(halves(last[:, 0::2], last[:, 1::2]))
     words = np.concatenate(words, 1).reshape(-1, LANES, 2 + kh // 2 * kw + kh % 2 * ((kw + 1) // 2)).swapaxes(1, 2)
     return (words & 0xFFFFFFFF).astype(np.uint32).reshape(-1)
 

@@ -53,6 +53,7 @@ class Lowering:
 
     graph: Graph
     isa: tuple[str, ...]
+    fast: frozenset[str]  # convolutions, by output, that run on a faster kernel where they run on whole tensors
 
     def type(self, tensor: str) -> TensorType: ...
     def value(self, tensor: str) -> Array | None: ...

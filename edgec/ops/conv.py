@@ -9,7 +9,8 @@ import numpy as np
 
 from ..fixed import Multiplier, bounds, multiplier, requant
 from ..ir import Graph, Node
-from ..kernels.choice import integer_kernel
+from ..kernels.choice import Offer, Packed, integer_kernel, plane_kernel, plane_offer, winograd_kernel, winograd_offer
+from ..kernels.dwplane import Plane, cut, in_place
 from ..loops import Bin, Call, Const, Fn, For, If, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
 from .base import Array, Lowering, Op
 from .spatial import Reads, RowShape, Window, patches, whole, window
@@ -76,7 +77,8 @@ def _shape(win: Window, node: Node, c: int, oc: int) -> RowShape:
 
 
 def row_emit(ctx: Lowering, node: Node):
-    return _emit(ctx, node, _window(node, ctx.type(node.inputs[0]).shape, ctx.type(node.inputs[1]).shape))
+    win = _window(node, ctx.type(node.inputs[0]).shape, ctx.type(node.inputs[1]).shape)
+    return _emit(ctx, node, win, _packed(ctx, node, win))
 
 
 def lower(ctx: Lowering, node: Node) -> list[Stmt]:
@@ -90,36 +92,114 @@ def lower(ctx: Lowering, node: Node) -> list[Stmt]:
         win = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, h * width), (1, h * width))
     elif width == 1 and win.kernel[1] == 1 and win.pads[1] == win.pads[3] == 0:  # one column is the same memory as one row
         win = Window(win.kernel[::-1], win.strides[::-1], win.dilations[::-1], (0, win.pads[0], 0, win.pads[2]), (1, h), (1, win.out_size[0]))
-    return whole(ctx, _shape(win, node, c, w_t.shape[0]), _emit(ctx, node, win), n, node.outputs[0])
+    packed = _packed(ctx, node, win, node.outputs[0] in ctx.fast)
+    if packed.kernel == "dwplane_s8_dsp":
+        return _whole_planes(ctx, node, win, packed)
+    return whole(ctx, _shape(win, node, c, w_t.shape[0]), _emit(ctx, node, win, packed), n, node.outputs[0], packed.rows)
 
 
-def _emit(ctx: Lowering, node: Node, win: Window):
-    """The kernel call for one output row."""
-    x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
-    (h, width), (oh, ow) = win.in_size, win.out_size
-    c, oc, group = x_t.shape[-1], w_t.shape[0], int(node.attrs.get("group", 1))
-    ctx.macs(x_t.shape[0] * oh * ow * w_t.size)
+def _params(node: Node, win: Window, c: int, oc: int) -> tuple[str, dict[str, int]]:
+    """(conv or dwconv, the geometry of its rows)"""
+    group = int(node.attrs.get("group", 1))
     kind = "dwconv" if group > 1 and group == c else "conv"
-    params = {"in_w": width, "in_c": c, "out_w": ow}
+    params = {"in_w": win.in_size[1], "in_c": c, "out_w": win.out_size[1]}
     params |= {"mult": oc // c} if kind == "dwconv" else {"out_c": oc}
     params |= {"kh": win.kernel[0], "kw": win.kernel[1], "stride_w": win.strides[1], "dilation_w": win.dilations[1], "pad_left": win.pads[1]}
-    params |= {} if kind == "dwconv" else {"groups": group}
-    value = ctx.value(node.inputs[1]).reshape(oc, *win.kernel, -1)
-    bias = ctx.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
-    make = _float if x_t.q is None else _integer
-    kernel, weights, scratch = make(ctx, node, kind, value, bias, params, (x_t, w_t, y_t))
+    return kind, params | ({} if kind == "dwconv" else {"groups": group})
+
+
+def faster(graph: Graph, isa: tuple[str, ...]) -> dict[str, Offer]:
+    """By output tensor: the convolutions that kernels for whole tensors could compute faster, for more flash."""
+    offers = {}
+    for node in graph.nodes if "dsp" in isa else ():
+        if node.op != "Conv" or graph.type(node.inputs[0]).q is None or not fits_kernels(graph, node):
+            continue
+        x_t, w_t, y_t = graph.type(node.inputs[0]), graph.type(node.inputs[1]), graph.type(node.outputs[0])
+        win = _window(node, x_t.shape, w_t.shape)
+        kind, params = _params(node, win, x_t.shape[-1], w_t.shape[0])
+        w, bias = _constants(graph, node)
+        folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
+        offer = None
+        if kind == "conv" and win.strides == win.dilations == (1, 1):
+            offer = winograd_offer(params | {"f": mul_.f}, win.out_size[0], w, folded)
+        elif kind == "dwconv" and params["mult"] == 1:
+            offer = plane_offer(_plane(win, w.shape[0]), mul_.f, w[..., 0], folded, mul_.m)
+        if offer is not None:
+            offers[node.outputs[0]] = offer
+    return offers
+
+
+def _plane(win: Window, c: int) -> Plane:
+    return Plane(*win.in_size, *win.out_size, c, win.kernel, win.strides, win.dilations, win.pads[:2])
+
+
+def _whole_planes(ctx: Lowering, node: Node, win: Window, packed: Packed) -> list[Stmt]:
+    """One call for each image."""
+    x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
+    x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])
+    n, *size = x_t.shape
+    ctx.macs(y_t.size * w_t.size // w_t.shape[0])
+    plane = _plane(win, x_t.shape[-1])
+    if in_place(plane, cut(plane)):
+        ctx.inplace(node.outputs[0], node.inputs[0])
+    weights, scratch = ctx.rom(packed.weights[0][1], "weights"), ctx.scratch(packed.scratch, packed.kernel)
+    w, bias = _constants(ctx.graph, node)
+
+    def meaning(args, read, write):
+        image = np.asarray(read(args[0]))[:x_t.size // n].reshape(1, *size)
+        write(args[2], reference(node, [image, w, bias], [x_t, w_t], [y_t])[0].reshape(-1))
+
+    return [Call(packed.kernel, packed.params, (Ref(x, Const(b * x_t.size // n)), Ref(weights), Ref(y, Const(b * y_t.size // n)), Ref(scratch)),
+                 (y, scratch), meaning) for b in range(n)]
+
+
+def _packed(ctx: Lowering, node: Node, win: Window, fast: bool = False) -> Packed:
+    """The kernel of the layer and what it takes. fast: the one of `faster`."""
+    x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
+    oc = w_t.shape[0]
+    kind, params = _params(node, win, x_t.shape[-1], oc)
+    w, bias = _constants(ctx.graph, node)
+    if x_t.q is None:
+        lo, hi = node.attrs.get("clip") or (-np.inf, np.inf)
+        bias = np.zeros(oc, np.float32) if bias is None else bias.astype(np.float32)
+        packed = w if kind == "conv" else w.reshape(oc, *w.shape[1:3]).transpose(1, 2, 0)
+        return Packed(f"{kind}_f32", (("weights", packed), ("bias", bias)), None, params | {"flo": float(lo), "fhi": float(hi)})
+    folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
+    lo, hi = bounds(y_t.q, node.attrs.get("clip"))
+    params |= {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
+    if fast and kind == "conv":
+        return winograd_kernel(params, w, folded.astype(np.int32), mul_.m)
+    if fast:
+        return plane_kernel(_plane(win, oc), int(x_t.q.zero_point), params, w[..., 0], folded.astype(np.int32), mul_.m)
+    return integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m)
+
+
+def _constants(graph: Graph, node: Node) -> tuple[Array, Array | None]:
+    """w [OC][KH][KW][C/group], bias [OC] or None"""
+    w = graph.const(node.inputs[1])
+    return w, graph.const(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+
+
+def _emit(ctx: Lowering, node: Node, win: Window, packed: Packed):
+    """The kernel call for packed.rows output rows."""
+    x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
+    (h, width), (oh, ow) = win.in_size, win.out_size
+    c, oc, kernel, scratch = x_t.shape[-1], w_t.shape[0], packed.kernel, packed.scratch
+    ctx.macs(x_t.shape[0] * oh * ow * w_t.size)
+    weights = [ctx.rom(data, hint) for hint, data in packed.weights]
+    count = (packed.rows - 1) * win.strides[0] + win.kernel[0]
     fill = np.float32(0) if x_t.q is None else np.int8(x_t.q.zero_point)
     pad = ctx.rom(np.full(width * c, fill), "pad") if any(win.pads) or _reaches_out(win) else ""
-    meaning = _meaning(node, win, value, bias, (x_t, w_t, y_t), len(weights))
+    meaning = _meaning(node, win, *_constants(ctx.graph, node), (x_t, w_t, y_t), len(weights))
     working = ctx.scratch(scratch, kernel) if scratch else ""
 
     def emit(oy, sources, target):
         (source,) = sources
         first = add(mul(oy, win.strides[0]), -win.pads[0])
-        rows = Rows(source.buffer, first, win.kernel[0], win.dilations[0], h, width * c, pad, source.base, source.ring)
+        rows = Rows(source.buffer, first, count, win.dilations[0], h, width * c, pad, source.base, source.ring)
         extra = [] if scratch is None else [working or target.buffer]  # a kernel that needs no bytes gets any int8 buffer
         args = (rows, Ref(pad or source.buffer), *map(Ref, weights), target.ref(oy, ow * oc), *map(Ref, extra))
-        return [Call(kernel, params, args, tuple(dict.fromkeys((target.buffer, *extra))), meaning)]
+        return [Call(kernel, packed.params, args, tuple(dict.fromkeys((target.buffer, *extra))), meaning)]
 
     return emit
 
@@ -130,29 +210,10 @@ def _reaches_out(win: Window) -> bool:
                zip(win.in_size, win.out_size, win.strides, win.dilations, win.kernel, strict=True))
 
 
-def _float(ctx, node, kind, w, bias, params, types):
-    lo, hi = node.attrs.get("clip") or (-np.inf, np.inf)
-    params |= {"flo": float(lo), "fhi": float(hi)}
-    oc = w.shape[0]
-    packed = w if kind == "conv" else w.reshape(oc, *w.shape[1:3]).transpose(1, 2, 0)
-    bias = np.zeros(oc, np.float32) if bias is None else bias.astype(np.float32)
-    return f"{kind}_f32", [ctx.rom(packed, "weights"), ctx.rom(bias, "bias")], None
-
-
-def _integer(ctx, node, kind, w, bias, params, types):
-    x_t, w_t, y_t = types
-    folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
-    lo, hi = bounds(y_t.q, node.attrs.get("clip"))
-    params |= {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
-    best = integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m)
-    return best.kernel, [ctx.rom(data, hint) for hint, data in best.weights], best.scratch
-
-
 def fits_kernels(graph: Graph, node: Node) -> bool:
     """The kernels take int8 weights, int32 accumulators and output scales below 1/4; anything else is a loop nest."""
     x_t, w_t, y_t = graph.type(node.inputs[0]), graph.type(node.inputs[1]), graph.type(node.outputs[0])
-    w = graph.const(node.inputs[1])
-    bias = graph.const(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    w, bias = _constants(graph, node)
     folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
     return w.dtype == np.int8 and mul_.pre == 0 and accumulator_bound(w, folded) < 2**31
 
@@ -199,14 +260,14 @@ def requant_expr(acc, m, mul_: Multiplier, zero_point: int, lo: int, hi: int):
 
 
 def _meaning(node, win, w, bias, types, n_weights):
-    """The reference of one row-band call, from the arguments the kernel gets."""
+    """The reference of one call, from the arguments the kernel gets."""
     x_t, w_t, y_t = types
     c = x_t.shape[-1]
     row_node = node.with_(attrs={"pads": (0, win.pads[1], 0, win.pads[3]), "strides": (1, win.strides[1]), "dilations": (1, win.dilations[1]),
                                  "kernel_shape": win.kernel, "auto_pad": "NOTSET"})
 
     def meaning(args, read, write):
-        rows = np.asarray(read(args[0])).reshape(1, win.kernel[0], -1, c)
+        rows = np.asarray(read(args[0])).reshape(1, args[0].count, -1, c)
         y = reference(row_node, [rows, w, bias], [x_t, w_t], [y_t])[0]
         write(args[2 + n_weights], y.reshape(-1))
 

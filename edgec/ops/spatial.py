@@ -134,10 +134,15 @@ class At:
         return Ref(self.buffer, add(mul(Bin("%", row, Const(self.ring)) if self.ring else row, elements), self.base))
 
 
-def whole(ctx, shape: RowShape, emit, images: int, output: str) -> list[Stmt]:
-    """The loop over all rows of all images, tensors being whole buffers."""
+def whole(ctx, shape: RowShape, emit, images: int, output: str, rows: int = 1) -> list[Stmt]:
+    """The loop over all rows of all images, tensors being whole buffers. rows (<= height): those that a call of emit makes;
+    the last ones may be made twice."""
     def at(tensor: str, size: int, image: int) -> At:
         return At(ctx.buffer(tensor), 0, image * size)
 
-    return [s for image in range(images) for s in each_row(shape.height, lambda oy, image=image: emit(
-        oy, tuple(at(r.tensor, r.height * r.row, image) for r in shape.reads), at(output, shape.height * shape.row, image)))]
+    def first(tick):
+        oy = mul(tick, rows)
+        return Bin("min", oy, Const(shape.height - rows)) if shape.height % rows else oy
+
+    return [s for image in range(images) for s in each_row(-(-shape.height // rows), lambda tick, image=image: emit(
+        first(tick), tuple(at(r.tensor, r.height * r.row, image) for r in shape.reads), at(output, shape.height * shape.row, image)))]

@@ -1,0 +1,82 @@
+"""The choice between kernels: what is offered, what a flash budget takes, and that it computes the same."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_small_models import N, Samples, make, quantised
+
+from edgec import board, host, loop_interp, onnx_in, pipeline, reference
+from edgec.kernels.choice import Offer, affordable
+from edgec.kernels.cost import cycles, table
+from edgec.ops.conv import faster
+
+
+def rand(*shape):
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32) / 4
+
+
+def convolutions(size):
+    """Convolutions, of which the second and the fourth are 3x3 of stride 1 over enough channels, and the third is depthwise."""
+    layers = [N("Conv", ["x", "w0"], ["a"], pads=[1, 1, 1, 1]), N("Conv", ["a", "w1"], ["b"], pads=[1, 1, 1, 1]),
+              N("Conv", ["b", "w2"], ["c"], pads=[1, 1, 1, 1], group=16), N("Conv", ["c", "w1"], ["d"], pads=[1, 0, 0, 1]),
+              N("Conv", ["d", "w1"], ["y"], pads=[1, 1, 1, 1], strides=[2, 2])]
+    return make(layers, (1, 3, *size), {"w0": rand(16, 3, 3, 3), "w1": rand(16, 16, 3, 3), "w2": rand(16, 1, 3, 3)})
+
+
+def built(tmp_path, size, goal="time", **options):
+    model = quantised(convolutions(size), tmp_path, "QDQ", "int8", "int8", True)
+    return pipeline.compile_graph(onnx_in.from_model(model, "m"), board.load("cortex-m4"), goal=goal, **options)
+
+
+def kernels(c):
+    return [s["kernel"] for s in c.stats["steps"] if s["op"] == "Conv"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("size", [(9, 17), (8, 8), (7, 6), (24, 13)])
+def test_computes_the_same(tmp_path, size):
+    c = built(tmp_path, size)
+    assert kernels(c) == ["conv_s8_dsp", "wino_s8_dsp", "dwplane_s8_dsp", "wino_s8_dsp", "conv_s8_dsp"]
+    for path, text in c.files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    run = host.load(tmp_path, simd_on_host=True).run
+    for x in (s["x"] for s in iter(Samples((1, 3, *size)).get_next, None)):
+        expected = reference.run(c.graph, {"x": x})[c.graph.outputs[0]].reshape(-1)
+        np.testing.assert_array_equal(np.asarray(run([x])[0]).reshape(-1), expected)
+        np.testing.assert_array_equal(loop_interp.run(c.program, [x])[0].reshape(-1), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_goals_and_budgets(tmp_path):
+    def winograd(goal, **options):
+        return kernels(built(tmp_path, (16, 16), goal, **options)).count("wino_s8_dsp")
+
+    assert (winograd("time"), winograd("ram"), winograd("size")) == (2, 0, 0)
+    assert winograd("balanced") == 0                 # each would double the weights, and more
+    assert winograd("time", flash=55_000) == 1
+    assert winograd("time", flash=40_000) == 0
+    assert winograd("time", ram=10_000) == 0         # its scratch would not fit
+
+
+def test_offers():
+    def offer(op="Conv", **attributes):
+        model = make([N(op, ["x", "w"], ["y"], pads=[1, 1, 1, 1], **attributes)], (1, 16, 8, 8), {"w": rand(16, 16, 3, 3)})
+        graph = pipeline.run_passes(pipeline.simplify(onnx_in.from_model(model, "m")), pipeline.ABSORB + pipeline.LAYOUT)
+        return faster(graph, ("dsp", "c99"))
+
+    assert offer() == {}  # of floats
+
+
+def test_affordable_takes_what_saves_most_for_its_bytes():
+    offers = {"a": Offer(100.0, 50), "b": Offer(90.0, 10), "c": Offer(10.0, 60)}
+    assert affordable(offers, 9) == frozenset()
+    assert affordable(offers, 59) == {"b"}
+    assert affordable(offers, 60) == {"a", "b"}
+    assert affordable(offers, 119) == {"a", "b"}
+    assert affordable(offers, 120) == {"a", "b", "c"}
+
+
+def test_costs():
+    assert cycles("wino_s8_dsp", 4, 144, 16) < cycles("conv_s8_dsp", 32, 144, 16)
+    assert all(len(numbers) == 4 for numbers in table().values())
