@@ -235,7 +235,8 @@ class Function:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """steps run in order. inputs/outputs: buffer names in the model's order. arena_bytes: set by planning."""
+    """steps run in order. inputs/outputs: buffer names in the model's order. Set by planning: arena_bytes;
+    lower_bound: the most bytes alive at once; placement_bound: no placement of these needs less."""
 
     name: str
     buffers: Mapping[str, Buffer]
@@ -244,6 +245,7 @@ class Program:
     outputs: tuple[str, ...]
     arena_bytes: int = -1
     lower_bound: int = -1
+    placement_bound: int = -1
     notes: tuple[str, ...] = field(default=())
 
 

@@ -103,7 +103,7 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
     regions = stream.regions(graph) if goal == "ram" else ()
     fast = _fast(graph, board, goal, flash)
     program = phase("lower", lambda: _lowered(graph, board, regions, fast, dump), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
-    program = phase("plan", lambda: _planned(program, dump), lambda p: f"arena {p.arena_bytes:,} B, lower bound {p.lower_bound:,} B")
+    program = phase("plan", lambda: _planned(program, dump), _sizes)
     if fast and limit and program.arena_bytes > limit:
         program = _planned(_lowered(graph, board, regions, frozenset(), dump), dump)
     if goal in ("balanced", "size") and limit and program.arena_bytes > limit:
@@ -142,6 +142,11 @@ def _dumper(folder: str | Path | None) -> Callable[[str, str], None]:
     root, count = Path(folder), iter(range(1000))
     root.mkdir(parents=True, exist_ok=True)
     return lambda name, text: (root / f"{next(count):02}_{name}.txt").write_text(text, encoding="utf-8") and None
+
+
+def _sizes(p: Program) -> str:
+    proved = f", no placement below {p.placement_bound:,} B" if p.placement_bound > p.lower_bound else ""
+    return f"arena {p.arena_bytes:,} B, lower bound {p.lower_bound:,} B{proved}"
 
 
 def _streamed(regions) -> str:

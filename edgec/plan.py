@@ -1,12 +1,13 @@
-"""Memory planning: lifetimes, in-place sharing, offsets in one arena, and the lower bound."""
+"""Memory planning: lifetimes, in-place sharing, offsets in one arena, and lower bounds."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import accumulate
 
 from .loops import Bin, Buffer, Call, Fn, For, If, Let, Load, Program, Ref, Rows, Set, Store
+from .pieces import Item, Part, load, round_up
+from .placement import place
 
 RAM_PLACES = ("arena", "input", "output")
 
@@ -51,37 +52,6 @@ def _expr(e) -> Iterator[str]:
             if e.pad:
                 yield e.pad
             yield from _expr(e.first)
-
-
-@dataclass(frozen=True)
-class Part:
-    """`size` bytes at `offset` of an item, alive from moment `start` to moment `end`, both included."""
-
-    offset: int
-    size: int
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    """Memory that one or more buffers share, placed as one piece; its parts may live for different times."""
-
-    parts: tuple[Part, ...]
-    align: int
-    buffers: tuple[str, ...]
-
-    @cached_property
-    def size(self) -> int:
-        return max(p.offset + p.size for p in self.parts)
-
-    @cached_property
-    def start(self) -> int:
-        return min(p.start for p in self.parts)
-
-    @cached_property
-    def end(self) -> int:
-        return max(p.end for p in self.parts)
 
 
 def root(p: Program, name: str) -> Buffer:
@@ -191,14 +161,6 @@ def _alive(found: list[Item], moments: list[tuple[int, int]]) -> list[int]:
     return list(accumulate(change))
 
 
-def lower_bound(found: list[Item], p: Program) -> tuple[int, int]:
-    """The largest sum of live bytes at any moment, and the step of that moment: no placement can be smaller."""
-    moments = _moments(p)
-    alive = _alive(found, moments)
-    at = alive.index(max(alive))
-    return alive[at], next((k for k, (first, last) in enumerate(moments) if first <= at <= last), 0)
-
-
 def alive_in_steps(p: Program) -> list[int]:
     """The most bytes of the arena that are alive at once in each step."""
     moments = _moments(p)
@@ -206,82 +168,10 @@ def alive_in_steps(p: Program) -> list[int]:
     return [max(alive[first:last + 1]) for first, last in moments[:len(p.steps)]]
 
 
-def place(found: list[Item], bound: int, peak: int) -> dict[Item, int]:
-    """Offsets: first fit in several orders, the best kept; stops at the lower bound. peak: a moment of the largest sum."""
-    orders = (
-        lambda i: (-i.size, i.start),
-        lambda i: (-(i.end - i.start + 1) * i.size, i.start),
-        lambda i: (not i.start <= peak <= i.end, -i.size, i.start),
-        lambda i: (i.start, -i.size),
-        lambda i: (-(i.end - i.start), -i.size),
-    )
-    best: dict[Item, int] = {}
-    best_size = None
-    tries = [sorted(found, key=key) for key in orders]
-    reach = -(-bound // 4) * 4  # items are placed on whole words
-    more = WORK // sum(len(i.parts) for i in found) ** 2 if found else 0
-    for n, order in enumerate(_variations(tries)):
-        if best_size is not None and (best_size <= reach or n >= len(tries) + more):
-            break
-        offsets = _first_fit(order)
-        size = max((o + i.size for i, o in offsets.items()), default=0)
-        if best_size is None or size < best_size:
-            best, best_size = offsets, size
-    return best
-
-
-WORK = 2_000_000  # pairs of parts to compare over all orders: about a second
-
-
-def _variations(orders: list[list[Item]]) -> Iterator[list[Item]]:
-    """The orders, then small deterministic changes of the first ones."""
-    yield from orders
-    state = 12345
-    current = list(orders[0])
-    while len(current) > 1:
-        order = list(orders[state % len(orders)])
-        for _ in range(1 + state // 7 % 3):
-            state = (state * 1103515245 + 12345) % 2**31
-            a = state // 16 % len(order)
-            state = (state * 1103515245 + 12345) % 2**31
-            order.insert(state // 16 % len(order), order.pop(a))
-        yield order
-
-
-def _first_fit(order: list[Item]) -> dict[Item, int]:
-    """Each item at the lowest offset where none of its parts meets a placed part that is alive with it."""
-    placed: dict[Item, int] = {}
-    alive: dict[int, list[Item]] = {}  # the placed items of each moment: most live for few moments
-    for i in order:
-        moments = range(i.start, i.end + 1)
-        taken: list[tuple[int, int]] = []  # forbidden offsets of i: from (exclusive) to (exclusive)
-        for j in {id(j): j for k in moments for j in alive.get(k, ())}.values():
-            at = placed[j]
-            for a in i.parts:
-                for b in j.parts:
-                    if a.start <= b.end and b.start <= a.end:
-                        taken.append((at + b.offset - a.offset - a.size, at + b.offset + b.size - a.offset))
-        offset = 0
-        for lo, hi in sorted(taken):
-            if lo < offset < hi:
-                offset = -(-hi // i.align) * i.align
-        placed[i] = offset
-        for k in moments:
-            alive.setdefault(k, []).append(i)
-    return placed
-
-
 def plan(p: Program) -> Program:
-    """The program with offsets, arena size and lower bound set."""
+    """The program with offsets, arena size and bounds set."""
     found = items(p)
-    bound, step = lower_bound(found, p)
-    offsets = place(found, bound, _moments(p)[step][0])
-    buffers = dict(p.buffers)
-    for item, at in offsets.items():
-        for name in item.buffers:
-            buffers[name] = replace(buffers[name], offset=at)
-    for name, b in buffers.items():
-        if b.alias:
-            buffers[name] = replace(b, offset=buffers[b.alias].offset)
-    size = max((o + i.size for i, o in offsets.items()), default=0)
-    return replace(p, buffers=buffers, arena_bytes=-(-size // 4) * 4, lower_bound=bound)
+    best = place(found)
+    at = {name: offset for item, offset in zip(found, best.offsets, strict=True) for name in item.buffers}
+    buffers = {name: replace(b, offset=at.get(b.alias or name, b.offset)) for name, b in p.buffers.items()}
+    return replace(p, buffers=buffers, arena_bytes=round_up(best.size, 4), lower_bound=load(found)[0], placement_bound=best.bound)

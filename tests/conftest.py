@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path(os.environ.get("EDGEC_MODELS", ROOT.parent / "shared" / "models"))
+DATA = Path(os.environ.get("EDGEC_DATA", ROOT.parent / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")
