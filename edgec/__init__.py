@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .api import AnalyzeResult, BuildResult, analyze, build, check, validate
+    from .api import AnalyzeResult, BuildResult, QuantizeResult, analyze, build, check, quantize, validate
     from .errors import EdgecError
+    from .quantisation.recipe import Recipe
     from .validation import Tolerance, ValidationResult
 
 _WHERE = {
     "build": "api",
     "analyze": "api",
     "check": "api",
+    "quantize": "api",
     "validate": "api",
     "BuildResult": "api",
     "AnalyzeResult": "api",
+    "QuantizeResult": "api",
+    "Recipe": "quantisation.recipe",
     "Tolerance": "validation",
     "ValidationResult": "validation",
     "EdgecError": "errors",
@@ -32,12 +36,15 @@ __all__ = [
     "AnalyzeResult",
     "BuildResult",
     "EdgecError",
+    "QuantizeResult",
+    "Recipe",
     "Tolerance",
     "ValidationResult",
     "__version__",
     "analyze",
     "build",
     "check",
+    "quantize",
     "validate",
 ]
 

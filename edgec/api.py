@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .errors import BudgetError, UsageError, ValidationError
 from .output import Event, plural, size_text
+from .quantisation.recipe import Recipe
 
 if TYPE_CHECKING:
     from .board import Board
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from .validation import Tolerance, ValidationResult
 
 GOALS = ("balanced", "ram", "time", "size")
-IO = ("int8", "float32")
 ALREADY_QUANTISED = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
 )
@@ -73,8 +73,7 @@ def build(
     out: str | Path | None = None,
     name: str | None = None,
     data: str | Path | None = None,
-    calibration: str = "minmax",
-    io: str = "int8",
+    recipe: Recipe | None = None,
     goal: str = "balanced",
     ram: int | None = None,
     flash: int | None = None,
@@ -85,8 +84,8 @@ def build(
 ) -> BuildResult:
     """Compiles an ONNX file to a C99 package in `out` (default build/<name>/<board>), and that to firmware.
 
-    data: calibration samples (.npz, .npy): a float model is quantised to int8 with them. calibration: "minmax" or
-    "percentile[:p]". io: element type of the inputs and outputs of a model that is quantised here. goal: one of GOALS.
+    data: calibration samples (see `data.load`): a float model is quantised with them, as `recipe` says (default: all
+    improvements, int8 inputs and outputs). goal: one of GOALS.
     ram, flash: budgets in bytes, below what the board has. shapes: symbolic input shapes by input name.
     compile False: the package only. dump_ir: a directory for the text of the IR after every pass.
 
@@ -95,13 +94,13 @@ def build(
     from . import board as boards, report, store
 
     tell = on_event or _silent
-    _check_options(goal, io, calibration)
+    _check_goal(goal)
     target = boards.load(board)
     c_name = _c_name(model, name)
     directory = Path(out) if out is not None else Path("build") / c_name / target.name
     compiler = _find_compiler(target) if compile else None
     with store.staged(directory) as stage:
-        source = _source(model, data, calibration, io, shapes, tell)
+        source = _source(model, data, recipe, shapes, tell)
         compiled = _compile_graph(source.graph, target, goal, c_name, dump_ir, ram, flash, tell)
         _check_fits(report.make(compiled, target, None), ram, flash, "the weights alone")
         store.write_files(stage, compiled.files)
@@ -123,8 +122,7 @@ def build(
             "name": c_name,
             "shapes": {k: list(v) for k, v in sorted((shapes or {}).items())},
             "data": bool(source.summary),
-            "calibration": calibration if source.summary else None,
-            "io": io if source.summary else None,
+            "quantisation": (recipe or Recipe()).described() if source.summary else None,
         }
         manifest = _manifest(
             compiled, source, options, compiler.version if compiler else None, made, store.hashes(stage)
@@ -139,8 +137,7 @@ def analyze(
     *,
     board: str = DEFAULT_BOARD,
     data: str | Path | None = None,
-    calibration: str = "minmax",
-    io: str = "int8",
+    recipe: Recipe | None = None,
     goal: str = "balanced",
     ram: int | None = None,
     flash: int | None = None,
@@ -156,9 +153,9 @@ def analyze(
     from . import board as boards, report
 
     tell = on_event or _silent
-    _check_options(goal, io, calibration)
+    _check_goal(goal)
     target = boards.load(board)
-    source = _source(model, data, calibration, io, shapes, tell)
+    source = _source(model, data, recipe, shapes, tell)
     compiled = _compile_graph(source.graph, target, goal, _c_name(model, None), None, ram, flash, tell)
     made = report.make(compiled, target, None, source.summary)
     problems = tuple(_excesses(made, ram, flash, "the weights alone"))
@@ -206,8 +203,7 @@ def quantize(
     *,
     data: str | Path,
     out: str | Path,
-    calibration: str = "minmax",
-    io: str = "int8",
+    recipe: Recipe | None = None,
     shapes: Shapes | None = None,
     on_event: OnEvent | None = None,
 ) -> QuantizeResult:
@@ -219,10 +215,9 @@ def quantize(
     from . import store
 
     tell = on_event or _silent
-    _check_options("balanced", io, calibration)
     if Path(out).is_dir():
         raise UsageError(f"the output is a directory: {out}", fix="give a file name, such as -o quantised.onnx")
-    source = _source(model, data, calibration, io, shapes, tell)
+    source = _source(model, data, recipe, shapes, tell)
     if source.summary is None:
         raise UsageError("the model is quantised already", where=str(model), fix="build it as it is, without --data")
     store.write_file(Path(out), source.references[REFERENCE])
@@ -317,17 +312,13 @@ def _c_name(model: str | Path, name: str | None) -> str:
     return fitted
 
 
-def _check_options(goal: str, io: str, calibration: str) -> None:
-    for option, value, allowed in (("-O", goal, GOALS), ("--io", io, IO)):
-        if value not in allowed:
-            raise UsageError(f"{option} {value} does not exist", fix="choose from: " + ", ".join(allowed))
-    from . import calibrate
-
-    calibrate.percent(calibration)
+def _check_goal(goal: str) -> None:
+    if goal not in GOALS:
+        raise UsageError(f"-O {goal} does not exist", fix="choose from: " + ", ".join(GOALS))
 
 
 def _source(
-    model: str | Path, data: str | Path | None, calibration: str, io: str, shapes: Shapes | None, tell: OnEvent
+    model: str | Path, data: str | Path | None, recipe: Recipe | None, shapes: Shapes | None, tell: OnEvent
 ) -> _Source:
     """Imports the model, and quantises it where there are data and it is not quantised yet."""
     from . import data as datasets, onnx_in, store
@@ -347,26 +338,46 @@ def _source(
     if any(n.op in ALREADY_QUANTISED for n in graph.nodes):
         tell(Event("note", info="the model is quantised already: it keeps its own scales, --data is not used"))
         return _Source(graph, {REFERENCE: original}, None, files)
-    graph, summary, quantised = _quantise(graph, dataset, calibration, io, tell)
+    graph, summary, quantised = _quantise(graph, dataset, recipe or Recipe(), tell)
     return _Source(graph, {REFERENCE: quantised, FLOAT_REFERENCE: original}, summary, files)
 
 
-def _quantise(graph: Graph, dataset: Dataset, calibration: str, io: str, tell: OnEvent) -> tuple[Graph, dict, bytes]:
-    from . import onnx_out, pipeline, quantize as quantiser
+def _quantise(graph: Graph, dataset: Dataset, recipe: Recipe, tell: OnEvent) -> tuple[Graph, dict, bytes]:
+    from . import onnx_out, pipeline
+    from .quantisation import quantise, statistics
 
+    kept = recipe.profile
+    known = statistics.load(kept) if kept is not None and kept.exists() else {}
+    profiles = dict(known)
     with _phase(tell, "quantise") as phase:
-        graph, summary = quantiser.quantize_model(
+        done = quantise.quantise_model(
             pipeline.simplify(graph),
             dataset,
-            calibration,
-            io,
-            lambda done, total: tell(Event("progress", "calibrating", done=done, total=total)),
+            recipe,
+            profiles=profiles,
+            progress=lambda what, done, total: tell(Event("progress", what, done=done, total=total)),
         )
-        proto = onnx_out.to_onnx(graph, {"edgec.version": __version__, "edgec.calibration": calibration})
-        phase["info"] = f"{plural(summary.integer_nodes, 'node')} to int8 from {plural(len(dataset), 'sample')}"
-        if summary.float_nodes:
-            phase["info"] += f", {len(summary.float_nodes)} stay float"
-    return graph, json.loads(json.dumps(summary.as_dict())), proto.SerializeToString(deterministic=True)
+        summary = json.loads(json.dumps(done.summary.as_dict()))
+        proto = onnx_out.to_onnx(done.graph, _metadata(recipe, summary))
+        phase["info"] = f"{plural(summary['integer_nodes'], 'node')} to integers from {plural(len(dataset), 'sample')}"
+        if summary["float_nodes"]:
+            phase["info"] += f", {len(summary['float_nodes'])} stay float"
+    if kept is not None and profiles.keys() != known.keys():
+        statistics.save(profiles, kept)
+    for g in summary["gains"]:
+        change = f"{g['before_db']:.1f} -> {g['after_db']:.1f} dB" + ("" if g["kept"] else ", left out")
+        tell(Event("text", info=f"    {g['step']:<10} {change}"))
+    return done.graph, summary, proto.SerializeToString(deterministic=True)
+
+
+def _metadata(recipe: Recipe, summary: dict) -> dict[str, str]:
+    """What was done, for the metadata of the ONNX file."""
+    return {
+        "edgec.version": __version__,
+        "edgec.quantisation": json.dumps(recipe.described()),
+        "edgec.samples": str(summary["samples"]),
+        "edgec.gains": json.dumps(summary["gains"]),
+    }
 
 
 def _self_contained(path: Path) -> bytes:

@@ -62,9 +62,15 @@ OtherBoard = Annotated[
     str | None, typer.Option("--board", "-b", metavar="BOARD", help="Another board than the package's own.")
 ]
 Calibration = Annotated[
-    str, typer.Option(metavar="METHOD", help="How ranges are chosen: minmax, percentile or percentile:99.9.")
+    str,
+    typer.Option(metavar="METHOD", help="How ranges are chosen: auto, minmax, headroom, average, percentile[:99.9], "
+                 "mse or entropy."),
 ]
 IoType = Annotated[Io, typer.Option("--io", help="Inputs and outputs of a model that is quantised here.")]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option("--recipe", metavar="FILE.toml", help="How to quantise: calibration, io, without, keep_float, bits."),
+]
 Shape = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME=N,N,..", help="Shape of an input that the model leaves open. Repeatable."),
@@ -123,7 +129,8 @@ def build(
         ),
     ] = None,
     io: IoType = Io.int8,
-    calibration: Calibration = "minmax",
+    calibration: Calibration = "auto",
+    recipe: RecipeFile = None,
     no_compile: Annotated[
         bool, typer.Option("--no-compile", help="Write the C package only; needs no compiler.")
     ] = False,
@@ -145,8 +152,7 @@ def build(
         out=out,
         name=name,
         data=data,
-        calibration=calibration,
-        io=io.value,
+        recipe=_recipe(recipe, calibration, io),
         goal=goal.value,
         ram=_size("--ram", ram),
         flash=_size("--flash", flash),
@@ -187,7 +193,8 @@ def analyze(
     flash: Flash = None,
     shape: Shape = None,
     io: IoType = Io.int8,
-    calibration: Calibration = "minmax",
+    calibration: Calibration = "auto",
+    recipe: RecipeFile = None,
     check: Annotated[
         bool, typer.Option("--check", help="Prove the memory plan: of the model, or plan.json of a package.")
     ] = False,
@@ -209,8 +216,7 @@ def analyze(
         model,
         board=board,
         data=data,
-        calibration=calibration,
-        io=io.value,
+        recipe=_recipe(recipe, calibration, io),
         goal=goal.value,
         ram=_size("--ram", ram),
         flash=_size("--flash", flash),
@@ -255,8 +261,24 @@ def quantize(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE.onnx", help="The quantised model.", show_default=False)
     ],
-    calibration: Calibration = "minmax",
+    calibration: Calibration = "auto",
     io: IoType = Io.int8,
+    recipe: RecipeFile = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STEP", help="Leave out a step: equalise, ranges, scales, bias, rounding. Repeatable."),
+    ] = None,
+    keep_float: Annotated[
+        list[str] | None, typer.Option("--keep-float", metavar="NODE", help="Leave a node in float. Repeatable.")
+    ] = None,
+    bits: Annotated[
+        list[str] | None,
+        typer.Option("--bits", metavar="NODE=16x8", help="Bits of a node's activations and weights. Repeatable."),
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option("--profile", metavar="STATS.npz", help="Keep the statistics of calibration here, and reuse them."),
+    ] = None,
     shape: Shape = None,
     json: Json = False,
     debug: Debug = False,
@@ -268,7 +290,12 @@ def quantize(
 
     console = Console(json)
     r = api.quantize(
-        model, data=data, out=out, calibration=calibration, io=io.value, shapes=_shapes(shape), on_event=console.event
+        model,
+        data=data,
+        out=out,
+        recipe=_recipe(recipe, calibration, io, without, keep_float, bits, profile),
+        shapes=_shapes(shape),
+        on_event=console.event,
     )
     for n in r.summary["float_nodes"]:
         console.line(f"  stays float: {n['op']} ({n['name']}): {n['reason']}")
@@ -511,6 +538,27 @@ def _size(option: str, text: str | None) -> int | None:
     if size <= 0:
         raise UsageError(f"{option} {text} is not a size", fix=f"write {option} 65536, {option} 64k or {option} 1M")
     return size
+
+
+def _recipe(
+    file: Path | None,
+    calibration: str,
+    io: Io,
+    without: list[str] | None = None,
+    keep_float: list[str] | None = None,
+    bits: list[str] | None = None,
+    profile: Path | None = None,
+):
+    """The options of quantisation; what the recipe's file says comes first, node by node options add to it."""
+    from .quantisation import recipe as recipes
+
+    pairs = [text.rpartition("=") for text in bits or ()]
+    wrong = [text for text, (name, _, width) in zip(bits or (), pairs, strict=True) if not (name and width)]
+    if wrong:
+        raise UsageError(f"--bits {wrong[0]} is not NODE=WIDTH", fix="write --bits node=16x8")
+    by_node = {name: width for name, _, width in pairs} | dict.fromkeys(keep_float or (), "float")
+    given = recipes.Recipe(calibration, io.value, tuple(without or ()), by_node, profile)
+    return (recipes.load(file, given) if file else given).checked()
 
 
 def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:

@@ -38,8 +38,15 @@ class Dataset:
 
     def first(self, n: int) -> Dataset:
         """The first n samples (all where there are fewer)."""
-        return replace(self, inputs={k: a[:n] for k, a in self.inputs.items()},
-                       labels=None if self.labels is None else self.labels[:n])
+        return self._part(slice(n))
+
+    def every(self, n: int, start: int) -> Dataset:
+        """Samples start, start + n, start + 2n ..."""
+        return self._part(slice(start, None, n))
+
+    def _part(self, at: slice) -> Dataset:
+        return replace(self, inputs={k: a[at] for k, a in self.inputs.items()},
+                       labels=None if self.labels is None else self.labels[at])
 
 
 def load(path: str | Path, graph: Graph) -> Dataset:

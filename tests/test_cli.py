@@ -72,10 +72,10 @@ def test_help_lists_the_commands_and_exit_codes(edgec):
 @pytest.mark.parametrize(
     "command, words",
     [
-        ("build", "--board -b --out -o --data -O --ram --flash --shape --name --io --calibration --dump-ir --json "
+        ("build", "--board -b --out -o --data -O --ram --flash --shape --name --io --calibration --recipe --dump-ir --json "
                   "--no-compile Examples"),
         ("analyze", "--board --data --ram --flash --shape --json Examples"),
-        ("quantize", "--data --out --calibration --io --json Examples"),
+        ("quantize", "--data --out --calibration --io --recipe --without --keep-float --bits --profile --json Examples"),
         ("validate", "--on --data --per-layer --samples --max-lsb --max-range --min-top1 --json Examples"),
         ("flash", "--tool --dry-run --json Examples"),
         ("boards", "--json"), ("ops", "--json"), ("doctor", "--json"),

@@ -12,14 +12,17 @@ from hypothesis import given, settings, strategies as st
 from onnx import helper, numpy_helper
 
 from edgec import onnx_in, onnx_run, pipeline
-from edgec.calibrate import BINS, Range, collect
 from edgec.data import Dataset, as_model_input, input_q, load
 from edgec.errors import ModelError, UnsupportedError, UsageError
 from edgec.fixed import dequantise, quantise
 from edgec.ir import Graph, Node, QParams, Tensor, TensorType, attrs
 from edgec.onnx_out import to_onnx
 from edgec.onnx_run import reference
-from edgec.quantize import MAX_BIAS, activation_q, measured, quantize, quantize_model, report, weight_q
+from edgec.quantisation.quantise import measured, quantise_model, quantize, report
+from edgec.quantisation.ranges import Range, collect
+from edgec.quantisation.recipe import IMPROVEMENTS, Recipe
+from edgec.quantisation.scales import MAX_BIAS, activation_q, weight_q
+from edgec.quantisation.statistics import BINS
 
 REPO = Path(__file__).resolve().parents[1]
 MODELS = Path(os.environ.get("EDGEC_MODELS", REPO.parent / "shared" / "models"))
@@ -45,6 +48,12 @@ def tiny(nodes, inputs, constants, outputs=None, opset=17) -> Graph:
     )
     model = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
     return onnx_in.from_model(model, "tiny")
+
+
+def quantize_model(graph: Graph, data: Dataset, calibration="minmax", io="int8", progress=None):
+    """Without improvements: weights are the nearest integers."""
+    done = quantise_model(graph, data, Recipe(calibration, io, without=IMPROVEMENTS), progress=progress)
+    return done.graph, done.summary
 
 
 def samples(graph: Graph, n=40, scale=1.0) -> Dataset:
@@ -586,7 +595,7 @@ def test_summary():
     g = convolution(more=[("Flatten", ["r"], "f", {})])
     data = samples(g)
     seen = []
-    q, s = quantize_model(g, data, "percentile:99.9", "float32", lambda done, total: seen.append((done, total)))
+    q, s = quantize_model(g, data, "percentile:99.9", "float32", lambda what, done, total: seen.append((done, total)))
     assert seen == [(k + 1, 40) for k in range(40)]
     assert (s.method, s.io, s.samples, s.integer_nodes, s.float_nodes) == ("percentile:99.9", "float32", 40, 3, ())
     assert [(t.name, t.source) for t in s.tensors] == [("x", "x"), ("r", "r"), ("f", "r")]
@@ -600,7 +609,7 @@ def test_usage_errors():
     for method in ("mean", "minmax:3", "percentile:101", "percentile:abc", "percentile:nan"):
         with pytest.raises(UsageError, match="unknown calibration method"):
             quantize_model(g, data, method)
-    with pytest.raises(UsageError, match="unknown type 'uint8'"):
+    with pytest.raises(UsageError, match="unknown type of inputs and outputs 'uint8'"):
         quantize_model(g, data, io="uint8")
     with pytest.raises(UsageError, match="quantised already"):
         quantize_model(quantize_model(g, data)[0], data)

@@ -1,0 +1,166 @@
+"""From statistics of a tensor to the range that int8 covers: the calibration methods.
+
+A range is a compromise between values that are cut and the size of a step. The methods are those of the literature:
+extremes, extremes and some room for what the samples did not show, moving averages of extremes (Jacob et al., 2018),
+percentiles, least mean square error, least Kullback-Leibler divergence between the distributions before and after
+(Migacz, 2017). `auto` takes the one with the least square error of the tensor; `search.py` then decides by the error at
+the network's outputs.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ..data import Dataset
+from ..errors import UsageError
+from ..ir import Graph
+from .statistics import BINS, Stats, collect_statistics
+
+METHODS = ("auto", "minmax", "headroom", "average", "percentile", "mse", "entropy")
+PERCENTILE = 99.99       # what `percentile` keeps; `percentile:99.9` keeps 99.9 %
+HEADROOM = 10            # by how many percent `headroom` exceeds min-max; `headroom:25` by 25 %
+TRIED = ("minmax", "headroom", "headroom:25", "average", "percentile", "percentile:99.9", "mse", "entropy")
+LIMITS = {"percentile": (50, 100), "headroom": (0, 400)}
+SHRINKS = np.exp2(-np.arange(0, 41) / 10)    # of the range, that mse and entropy try: down to a sixteenth
+LEVELS = 256
+
+
+@dataclass(frozen=True)
+class Range:
+    """The reals that a tensor takes: lo <= hi."""
+
+    lo: float
+    hi: float
+
+
+def collect(graph: Graph, dataset: Dataset, *, method: str = "minmax", tensors: Iterable[str] | None = None,
+            progress: Callable[[int, int], None] | None = None) -> dict[str, Range]:
+    """The range of each of `tensors` (None: every float32 run-time tensor) over the dataset, by one method.
+
+    See `statistics.collect_statistics`. UsageError: unknown method.
+    """
+    check(method)
+    found = collect_statistics(graph, dataset, tensors, progress).tensors
+    return {name: choose(s, method) for name, s in found.items()}
+
+
+def check(method: str) -> None:
+    """UsageError: not a method."""
+    name, _, value = method.partition(":")
+    low, high = LIMITS.get(name, (1, 0))
+    if name not in METHODS or (method != name and not low <= _number(value) <= high):
+        raise UsageError(f"unknown calibration method '{method}'", fix=f"choose one of {', '.join(METHODS)}, "
+                         "percentile:<50..100> as in percentile:99.9, or headroom:<percent>")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+@lru_cache(maxsize=4096)
+def choose(s: Stats, method: str) -> Range:
+    """The range of one tensor."""
+    name, _, value = method.partition(":")
+    if name == "percentile":
+        return percentile(s, _number(value) if value else PERCENTILE)
+    if name == "headroom":
+        wider = 1 + (_number(value) if value else HEADROOM) / 100
+        return Range(s.lo * wider, s.hi * wider)
+    if name == "auto":
+        found = candidates(s)
+        return min(found.values(), key=lambda r: square_error(s, r))
+    return {"minmax": minmax, "average": average, "mse": least_square, "entropy": least_divergence}[name](s)
+
+
+def candidates(s: Stats) -> dict[str, Range]:
+    """The distinct ranges that the methods give, min-max first; a range is known by the first method that gives it."""
+    found: dict[str, Range] = {}
+    for method in TRIED:
+        r = choose(s, method)
+        if not any(_alike(r, other) for other in found.values()):
+            found[method] = r
+    return found
+
+
+def _alike(a: Range, b: Range) -> bool:
+    """Within half a step of each other."""
+    step = max(a.hi - a.lo, b.hi - b.lo) / LEVELS
+    return abs(a.lo - b.lo) <= step / 2 and abs(a.hi - b.hi) <= step / 2
+
+
+def minmax(s: Stats) -> Range:
+    return Range(s.lo, s.hi)
+
+
+def average(s: Stats) -> Range:
+    return Range(s.mean_lo, s.mean_hi)
+
+
+def percentile(s: Stats, kept: float) -> Range:
+    """The outer edges of the bins that the cuts fall into: never cuts more than asked for, by less than a bin."""
+    below = np.cumsum(s.counts)
+    tail = below[-1] * (100 - kept) / 200
+    first = int(np.searchsorted(below, tail, side="right"))
+    above = np.cumsum(s.counts[::-1])
+    last = 2 * BINS - 1 - int(np.searchsorted(above, tail, side="right"))
+    return Range(max(s.lo, (first - BINS) * s.width), min(s.hi, (last + 1 - BINS) * s.width))
+
+
+def least_square(s: Stats) -> Range:
+    """One end is shrunk, then the other: the histogram's square error has one valley along each."""
+    lo = min(((s.lo * f, s.hi) for f in SHRINKS), key=lambda r: square_error(s, Range(*r)))[0]
+    return min((Range(float(lo), float(s.hi * f)) for f in SHRINKS), key=lambda r: square_error(s, r))
+
+
+def least_divergence(s: Stats) -> Range:
+    return min((Range(float(s.lo * f), float(s.hi * f)) for f in SHRINKS), key=lambda r: divergence(s, r))
+
+
+def _occupied(s: Stats) -> tuple[np.ndarray, np.ndarray]:
+    """The centres of the bins that hold values, and their shares. The bin of zero stands for zero itself, which most
+    of its values are behind a Relu and which quantisation keeps exactly."""
+    at = np.flatnonzero(s.counts)
+    centres = np.clip((at - BINS + 0.5) * s.width, s.lo, s.hi)
+    return np.where(at == BINS, 0.0, centres), s.counts[at] / s.counts.sum()
+
+
+def _levels(values: np.ndarray, r: Range) -> tuple[np.ndarray, float]:
+    """The integers 0..255 of values over a range that holds zero, and the step."""
+    lo, hi = min(r.lo, 0.0), max(r.hi, 0.0)
+    step = (hi - lo) / (LEVELS - 1) or 1.0
+    zero = np.rint(-lo / step)
+    return np.clip(np.rint(values / step) + zero, 0, LEVELS - 1) - zero, step
+
+
+def square_error(s: Stats, r: Range) -> float:
+    """Mean square of what quantisation over the range changes: rounding within, a twelfth of a step squared where bins
+    are finer than steps, and cutting outside."""
+    values, share = _occupied(s)
+    level, step = _levels(values, r)
+    return float(np.sum(share * (level * step - values) ** 2))
+
+
+def divergence(s: Stats, r: Range) -> float:
+    """Kullback-Leibler divergence of the values from what is left of them: each level's share spread evenly over its
+    occupied bins. Values outside the range count at its ends before, and are missing after."""
+    values, share = _occupied(s)
+    level, _ = _levels(values, r)
+    inside = (values >= r.lo) & (values <= r.hi)
+    if not inside.any():
+        return math.inf
+    index = (level - level.min()).astype(np.int64)
+    kept = np.bincount(index[inside], share[inside], LEVELS)
+    bins = np.bincount(index[inside], minlength=LEVELS)
+    p = share[inside].copy()
+    outside = share[~inside], values[~inside]
+    p[0] += outside[0][outside[1] < r.lo].sum()
+    p[-1] += outside[0][outside[1] > r.hi].sum()
+    q = kept[index[inside]] / bins[index[inside]]
+    return float(np.sum(p * np.log(p / (q / q.sum()))))
