@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .validation import Tolerance, ValidationResult
 
 GOALS = ("balanced", "ram", "time", "size")
+STREAM_INPUT = ("", "window", "sliding")
 ALREADY_QUANTISED = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
 )
@@ -80,6 +81,7 @@ def build(
     shapes: Shapes | None = None,
     compile: bool = True,
     dump_ir: str | Path | None = None,
+    stream_input: str = "",
     on_event: OnEvent | None = None,
 ) -> BuildResult:
     """Compiles an ONNX file to a C99 package in `out` (default build/<name>/<board>), and that to firmware.
@@ -88,20 +90,21 @@ def build(
     improvements, int8 inputs and outputs). goal: one of GOALS.
     ram, flash: budgets in bytes, below what the board has. shapes: symbolic input shapes by input name.
     compile False: the package only. dump_ir: a directory for the text of the IR after every pass.
+    stream_input: "window" or "sliding": the input is pushed row by row and never whole in memory; see edgec/push.py.
 
     Raises UsageError, ModelError, UnsupportedError, BudgetError or ToolchainError; nothing is left then.
     """
     from . import board as boards, report, store
 
     tell = on_event or _silent
-    _check_goal(goal)
+    _check_choices(goal, stream_input)
     target = boards.load(board)
     c_name = _c_name(model, name)
     directory = Path(out) if out is not None else Path("build") / c_name / target.name
     compiler = _find_compiler(target) if compile else None
     with store.staged(directory) as stage:
         source = _source(model, data, recipe, shapes, tell)
-        compiled = _compile_graph(source.graph, target, goal, c_name, dump_ir, ram, flash, tell)
+        compiled = _compile_graph(source.graph, target, goal, c_name, dump_ir, ram, flash, stream_input, tell)
         _check_fits(report.make(compiled, target, None), ram, flash, "the weights alone")
         store.write_files(stage, compiled.files)
         store.write_files(stage, source.references)
@@ -119,6 +122,7 @@ def build(
         options = {
             "board": board if board.endswith(".toml") else target.name,
             "goal": goal,
+            "stream_input": stream_input,
             "name": c_name,
             "shapes": {k: list(v) for k, v in sorted((shapes or {}).items())},
             "data": bool(source.summary),
@@ -143,6 +147,7 @@ def analyze(
     flash: int | None = None,
     shapes: Shapes | None = None,
     check: bool = False,
+    stream_input: str = "",
     on_event: OnEvent | None = None,
 ) -> AnalyzeResult:
     """What the model would need on the board: every step, arena, weights; writes nothing. Arguments as for `build`.
@@ -153,10 +158,10 @@ def analyze(
     from . import board as boards, report
 
     tell = on_event or _silent
-    _check_goal(goal)
+    _check_choices(goal, stream_input)
     target = boards.load(board)
     source = _source(model, data, recipe, shapes, tell)
-    compiled = _compile_graph(source.graph, target, goal, _c_name(model, None), None, ram, flash, tell)
+    compiled = _compile_graph(source.graph, target, goal, _c_name(model, None), None, ram, flash, stream_input, tell)
     made = report.make(compiled, target, None, source.summary)
     problems = tuple(_excesses(made, ram, flash, "the weights alone"))
     checked = _checked_plan(json.loads(compiled.files[PLAN]), model) if check else None
@@ -312,9 +317,10 @@ def _c_name(model: str | Path, name: str | None) -> str:
     return fitted
 
 
-def _check_goal(goal: str) -> None:
-    if goal not in GOALS:
-        raise UsageError(f"-O {goal} does not exist", fix="choose from: " + ", ".join(GOALS))
+def _check_choices(goal: str, stream_input: str = "") -> None:
+    for option, value, allowed in (("-O", goal, GOALS), ("stream_input", stream_input, STREAM_INPUT)):
+        if value not in allowed:
+            raise UsageError(f"{option} {value} does not exist", fix="choose from: " + ", ".join(allowed))
 
 
 def _source(
@@ -392,8 +398,15 @@ def _self_contained(path: Path) -> bytes:
 
 
 def _compile_graph(
-    graph: Graph, board: Board, goal: str, name: str, dump_ir: str | Path | None, ram: int | None, flash: int | None,
-    tell: OnEvent
+    graph: Graph,
+    board: Board,
+    goal: str,
+    name: str,
+    dump_ir: str | Path | None,
+    ram: int | None,
+    flash: int | None,
+    stream_input: str,
+    tell: OnEvent,
 ) -> Compiled:
     from . import pipeline
 
@@ -408,7 +421,9 @@ def _compile_graph(
     def on_phase(phase: str, seconds: float, info: object = "") -> None:
         tell(Event("phase", phase, str(info or ""), seconds))
 
-    return pipeline.compile_graph(graph, board, goal=goal, name=name, dump_ir=dump_ir, ram=ram, flash=flash, on_phase=on_phase)
+    return pipeline.compile_graph(
+        graph, board, goal=goal, name=name, dump_ir=dump_ir, ram=ram, flash=flash, stream_input=stream_input, on_phase=on_phase
+    )
 
 
 def _find_compiler(board: Board):

@@ -24,13 +24,14 @@ def make(p: Program) -> dict:
     buffers = [{"name": name, "place": p.buffers[name].place, "bytes": p.buffers[name].nbytes, "piece": k}
                for k, i in enumerate(found) for name in i.buffers]
     piece = {b["name"]: b["piece"] for b in buffers}
-    inputs, outputs = (_ram(p, names) for names in (p.inputs, p.outputs))
-    born, steps = set(inputs), []
+    inputs, outputs = (_ram(p, names) for names in (() if p.rowwise else p.inputs, p.outputs))
+    state = [b["name"] for b in buffers if b["place"] == "state"]
+    born, steps = {*inputs, *state}, []
     for s in p.steps:
         steps.append(_step(p, s, born, piece))
         born.update(steps[-1]["writes"])
     return {"format": FORMAT, "name": p.name, "arena_bytes": p.arena_bytes, "lower_bound": _bound(p, pieces, buffers),
-            "inputs": inputs, "outputs": outputs, "pieces": pieces, "buffers": buffers, "steps": steps}
+            "inputs": inputs, "outputs": outputs, "state": state, "pieces": pieces, "buffers": buffers, "steps": steps}
 
 
 def text(certificate: Mapping) -> str:
@@ -63,14 +64,17 @@ def _step(p: Program, s: Function, born: set[str], piece: Mapping[str, int]) -> 
         pairs = [[root(p, o).name, root(p, i).name] for o, i in s.inplace]
         shared = [[o, i] for o, i in pairs if o in writes and i in reads and piece[o] == piece[i]]
         return made | {"writes": writes, "inplace": shared}
-    streamed = {g.output for g in s.groups}
-    return made | {"writes": [n for n in touched if n in streamed],
-                   "working": [n for n in touched if n not in streamed and n not in born],
+    streamed, taken = {g.output for g in s.groups}, {g.takes for g in s.groups}
+    if s.repeat is not None:
+        made["repeat"] = s.repeat
+    return made | {"writes": [n for n in touched if n in streamed and n not in born],
+                   "working": [n for n in touched if n not in streamed and n not in born and n not in taken],
                    "groups": [_group(g) for g in s.groups], "order": list(s.order)}
 
 
 def _group(g: RowGroup) -> dict:
-    return {"output": g.output, "ring": g.ring, "rows": g.rows, "row_bytes": g.row_bytes, "reduces": g.reduces,
+    more = {"takes": g.takes} if g.takes else {"slides": True} if g.slides else {}
+    return {"output": g.output, "ring": g.ring, "rows": g.rows, "row_bytes": g.row_bytes, "reduces": g.reduces, **more,
             "reads": [dict(vars(r)) for r in g.reads]}
 
 

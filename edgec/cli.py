@@ -89,6 +89,15 @@ CalibrationData = Annotated[
     ),
 ]
 
+StreamInput = Annotated[
+    bool,
+    typer.Option("--stream-input", help="Take the input row by row (NAME_push_row): it is never whole in memory."),
+]
+Sliding = Annotated[
+    bool,
+    typer.Option("--sliding", help="--stream-input over a window that moves on: a result costs only its new rows."),
+]
+
 EXAMPLES = "\b\nExamples:\n"
 
 
@@ -137,6 +146,8 @@ def build(
     dump_ir: Annotated[
         Path | None, typer.Option("--dump-ir", metavar="DIR", help="Write the text of the program after every pass.")
     ] = None,
+    stream_input: StreamInput = False,
+    sliding: Sliding = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -159,6 +170,7 @@ def build(
         shapes=_shapes(shape),
         compile=not no_compile,
         dump_ir=dump_ir,
+        stream_input=_stream_input(stream_input, sliding),
         on_event=console.event,
     )
     for line in report.bars(r.report):
@@ -198,6 +210,8 @@ def analyze(
     check: Annotated[
         bool, typer.Option("--check", help="Prove the memory plan: of the model, or plan.json of a package.")
     ] = False,
+    stream_input: StreamInput = False,
+    sliding: Sliding = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -222,6 +236,7 @@ def analyze(
         flash=_size("--flash", flash),
         shapes=_shapes(shape),
         check=check,
+        stream_input=_stream_input(stream_input, sliding),
         on_event=console.event,
     )
     console.line()
@@ -576,6 +591,10 @@ def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
             )
         found[name] = shape
     return found or None
+
+
+def _stream_input(rows: bool, sliding: bool) -> str:
+    return "sliding" if sliding else "window" if rows else ""
 
 
 def _types(dtypes: list[str]) -> str:

@@ -109,11 +109,19 @@ def _names(p: Program, meta: Meta) -> dict:
     return {
         "c_name": meta.c_name, "NAME": meta.c_name.upper(), "title": _plain(meta.title), "tool": _plain(meta.tool),
         "title_string": render_c.string(meta.title), "hash_string": render_c.string(meta.hash),
-        "arena_bytes": max(p.arena_bytes, 1), "n_steps": len(p.steps),
+        "arena_bytes": max(p.arena_bytes, 1), "n_steps": len(p.steps), "rows": _rows(p),
         "n_inputs": len(p.inputs), "n_outputs": len(p.outputs),
         "inputs_pointer": f"{meta.c_name}_inputs" if p.inputs else "NULL",
         "outputs_pointer": f"{meta.c_name}_outputs" if p.outputs else "NULL",
     }
+
+
+def _rows(p: Program) -> dict | None:
+    """What the interface says of an input that comes row by row."""
+    if p.rowwise is None:
+        return None
+    row = p.buffers[p.inputs[0]]
+    return {"count": p.rowwise.rows, "bytes": row.nbytes, "progress": p.buffers[p.rowwise.progress].offset}
 
 
 def _plain(text: str) -> str:
@@ -123,15 +131,16 @@ def _plain(text: str) -> str:
 
 def _tensor(p: Program, buffer: str, t: TensorInfo, k: int, kind: str, meta: Meta, source: render_c.Source) -> dict:
     b = p.buffers[buffer]
-    if (t.dtype, prod(t.shape)) != (b.dtype, b.size):
+    rows = p.rowwise.rows if p.rowwise and kind == "input" else 1
+    if (t.dtype, prod(t.shape)) != (b.dtype, b.size * rows):
         raise EdgecError(f"{kind} {t.name} is {t.dtype}{list(t.shape)}, its buffer {b.dtype}[{b.size}]")
     rank, shape_name = len(t.shape), f"{meta.c_name}_{kind}_{k}_shape"
     scale, dtype = render_c.real(np.float32(t.scale)), f"EC_{t.dtype.upper()}"
     shape = "{" + ", ".join(map(str, t.shape)) + "}" if rank else ""
-    info = (render_c.string(t.name), shape_name if rank else "NULL", f"{b.nbytes}u", dtype, f"{rank}u", scale,
+    info = (render_c.string(t.name), shape_name if rank else "NULL", f"{b.nbytes * rows}u", dtype, f"{rank}u", scale,
             str(t.zero_point))
     quantised = f", real = (integer - {t.zero_point}) * {scale}" if t.scale else ""
-    return {"index": k, "bytes": b.nbytes, "elements": b.size,
+    return {"index": k, "bytes": b.nbytes * rows, "elements": b.size * rows,
             "dtype": dtype, "scale": scale, "zero_point": t.zero_point,
             "rom": source.rom.get(buffer, ""), "offset": 0 if b.place == "rom" else root(p, buffer).offset,
             "shape_name": shape_name, "shape": shape, "info": "{" + ", ".join(info) + "}",

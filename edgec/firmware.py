@@ -7,12 +7,13 @@ from .board import Board
 _VERBATIM = (*(f"{n}.c" for n in package.FIRMWARE), "semihost.h")
 
 
-def files(board: Board, name: str, c_name: str, goal: str = "balanced") -> dict[str, str]:
+def files(board: Board, name: str, c_name: str, goal: str = "balanced", rows: bool = False) -> dict[str, str]:
     """path in the package -> text: Makefile and CMakeLists.txt and, unless the board is the host, firmware/*.
 
-    name: the model's name, for comments; c_name: the C prefix of the package's files and functions.
+    name: the model's name, for comments; c_name: the C prefix of the package's files and functions. rows: the model's
+    input comes row by row.
     """
-    known = {"board": board, "name": name, "c_name": c_name, "firmware": package.FIRMWARE,
+    known = {"board": board, "name": name, "c_name": c_name, "rows": rows, "firmware": package.FIRMWARE,
              "flat_image": board.vectors == board.code, "arm_gcc": toolchain.ARM_GCC,
              "cflags": toolchain.CFLAGS, "model_opt": toolchain.MODEL_OPT[goal], "glue_opt": toolchain.GLUE_OPT,
              "ldflags": toolchain.GCC_LDFLAGS, "library": toolchain.GCC_LIBRARY,

@@ -30,6 +30,8 @@ size_t edgec_host_sizeof(void);
 int32_t edgec_host_init(void *m, void *arena, size_t bytes);
 void *edgec_host_input(void *m, unsigned i);
 int32_t edgec_host_run(void *m);
+unsigned edgec_host_rows(void);
+unsigned edgec_host_rows_left(const void *m);
 const void *edgec_host_output(const void *m, unsigned i);
 void edgec_host_reset(void *m);
 const ec_model_info *edgec_host_info(void);
@@ -74,6 +76,7 @@ class HostModel:
         info = self._lib.edgec_host_info()
         self.name, self.hash = self._text(info.name), self._text(info.hash)
         self.arena_bytes: int = info.arena_bytes
+        self.rows: int = self._lib.edgec_host_rows()  # runs per sample
         self.inputs = tuple(self._tensor(info.inputs[i]) for i in range(info.n_inputs))
         self.outputs = tuple(self._tensor(info.outputs[i]) for i in range(info.n_outputs))
         steps = self._lib.edgec_host_steps()
@@ -107,27 +110,42 @@ class HostModel:
 
     def run_bytes(self, inputs: Sequence[bytes], poison: Poison | None = None) -> list[bytes]:
         """`run` on raw bytes, in and out: the form that `emulator.run` has. poison: of the package's plan."""
-        for i, (raw, info) in enumerate(zip(inputs, self.inputs, strict=True)):
+        for raw, info in zip(inputs, self.inputs, strict=True):
             if len(raw) != info.nbytes:
                 raise UsageError(f"input has {len(raw)} bytes", where=info.name, fix=f"give {info.nbytes} bytes")
+        if self.rows > 1:  # a new window, whatever was pushed before
+            self.reset()
+            row = len(inputs[0]) // self.rows
+            return [self.push_bytes(inputs[0][k * row:(k + 1) * row], poison, k == 0) for k in range(self.rows)][-1]
+        return self._run_once(inputs, poison, True)
+
+    def push_bytes(self, row: bytes, poison: Poison | None = None, first: bool = False) -> list[bytes] | None:
+        """One row of an input that comes row by row; the outputs where they are due after it, else None. first: of a
+        window, before which all else is dead."""
+        outputs = self._run_once([row], poison, first)
+        return None if self._lib.edgec_host_rows_left(self._model) else outputs
+
+    def _run_once(self, inputs: Sequence[bytes], poison: Poison | None, first: bool) -> list[bytes]:
+        for i, raw in enumerate(inputs):
             self._ffi.memmove(self._lib.edgec_host_input(self._model, i), raw, len(raw))
         if poison is None:
             self._check(self._lib.edgec_host_run(self._model), "run")
         else:
-            self._run_poisoned(poison)
+            self._run_poisoned(poison, first)
         for guard in self._guards:
             if not np.all(guard == _GUARD_BYTE):
                 raise ValidationError("the model wrote outside its arena", where=self.name, fix="report this")
         return [bytes(self._ffi.buffer(self._lib.edgec_host_output(self._model, i), info.nbytes))
                 for i, info in enumerate(self.outputs)]
 
-    def _run_poisoned(self, poison: Poison) -> None:
-        """A run in which all that is dead is overwritten before it, after each tick and after each step."""
+    def _run_poisoned(self, poison: Poison, first: bool) -> None:
+        """A run in which all that is dead is overwritten before it (`first`), after each tick and after each step."""
         @self._ffi.callback("void(unsigned, int32_t)")
         def watch(step, tick):
             poison.after(self._bytes, step, tick if tick >= 0 else None)
 
-        poison.before(self._bytes)
+        if first:
+            poison.before(self._bytes)
         self._lib.edgec_host_watch(watch)
         try:
             self._check(self._lib.edgec_host_run(self._model), "run")
@@ -205,7 +223,7 @@ def _sources(pack: package.Package, simd_on_host: bool) -> dict[str, bytes]:
         for p in sorted((paths.data("runtime_c") / "simd" / "dsp_on_host").glob("*.h")):
             if f"runtime/{p.name}" in files:
                 files[f"runtime/{p.name}"] = p.read_bytes()
-    glue = paths.template("host/edgec_host.c.j2").render(c_name=pack.c_name, has_reset=pack.has_reset)
+    glue = paths.template("host/edgec_host.c.j2").render(c_name=pack.c_name, has_reset=pack.has_reset, has_rows=pack.has_rows)
     return files | {_GLUE: glue.encode(), _TICK: _TICK_TEXT.encode()}
 
 

@@ -57,13 +57,15 @@ def run(p: Program, inputs: Sequence[np.ndarray], after: Callable[[Function, Mem
     """The outputs (flat, in p.outputs' order) for inputs of any shape with as many elements as the input buffers.
 
     after(step, memory) is called after each step; memory gives every buffer by name. state: contents of the state
-    buffers by name, kept for the next run; what is missing starts as zeros. watch(arena, step, tick) is called after
-    each tick of a streamed step, and after each step with None, on a planned program. Raises MeaningError."""
+    buffers by name, kept for the next run (between the rows of a rowwise program all memory is); what is missing starts
+    as zeros. watch(arena, step, tick) is called after each tick of a streamed step, and after each step with None, on a
+    planned program. Raises MeaningError."""
     memory = allocate(p)
     state = {} if state is None else state
-    for b in p.buffers.values():
-        if b.place == "state":
-            memory[b.name][:] = state.get(b.name, 0)
+    kept = [b.name for b in p.buffers.values() if b.place == "state" or p.rowwise and b.place != "rom" and not b.alias]
+    for name in kept:
+        if name in state or p.buffers[name].place == "state":
+            memory[name][:] = state.get(name, 0)
     if len(inputs) != len(p.inputs):
         raise MeaningError(f"{p.name} has {len(p.inputs)} inputs, not {len(inputs)}")
     for name, x in zip(p.inputs, inputs, strict=True):
@@ -84,9 +86,9 @@ def run(p: Program, inputs: Sequence[np.ndarray], after: Callable[[Function, Mem
                 after(step, memory)
             if watch:
                 watch(_arena(memory), k, None)
-    for b in p.buffers.values():
-        if b.place == "state":
-            state[b.name] = memory[b.name].copy()
+            if p.rowwise and step is p.steps[0] and memory[p.rowwise.progress][0] != p.rowwise.rows:
+                break
+    state.update({name: memory[name].copy() for name in kept})
     return [memory[o].copy() for o in p.outputs]
 
 

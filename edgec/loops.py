@@ -201,7 +201,8 @@ class RowRead:
 @dataclass(frozen=True)
 class RowGroup:
     """One kind of tick of a streamed step: tick t reads rows and writes row t of `output`, `rows` in all; where it
-    `reduces`, it writes one row in its last tick."""
+    `reduces`, it writes one row in its last tick. takes: the input buffer whose content, new in every run, is the row.
+    slides: each row moves those before it one place up, the last place is its own."""
 
     reads: tuple[RowRead, ...]
     output: str
@@ -209,6 +210,8 @@ class RowGroup:
     row_bytes: int
     ring: int = 0
     reduces: bool = False
+    takes: str = ""
+    slides: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +220,8 @@ class Function:
     when the input dies here. `op`: the graph operator, for reports; `macs`: multiply-accumulates. `outputs`: the
     graph tensors that this step completes. `result`: the buffer of the first of them ("": the one written last).
     A step that streams rows has `ticks`: tick k runs group `order[k]` for its next row; `spans` are the ticks (first
-    and last) in which parts of buffers (byte offset, bytes) are in use."""
+    and last) in which parts of buffers (byte offset, bytes) are in use. repeat: where the order goes on after its end;
+    all that it touches is then alive all the time, and `ticks` is 1."""
 
     name: str
     body: tuple[Stmt, ...]
@@ -231,12 +235,23 @@ class Function:
     result: str = ""
     groups: tuple[RowGroup, ...] = ()
     order: tuple[int, ...] = ()
+    repeat: int | None = None
+
+
+@dataclass(frozen=True)
+class Rowwise:
+    """The program's one input is a row of a tensor with `rows` rows: a run takes one row, by the first step alone unless
+    the state buffer `progress` then holds `rows`, which says that the result is due."""
+
+    rows: int
+    progress: str
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
     """steps run in order. inputs/outputs: buffer names in the model's order. Set by planning: arena_bytes;
-    lower_bound: the most bytes alive at once; placement_bound: no placement of these needs less."""
+    lower_bound: the most bytes alive at once; placement_bound: no placement of these needs less.
+    rowwise: where a run is one row of the input."""
 
     name: str
     buffers: Mapping[str, Buffer]
@@ -247,6 +262,7 @@ class Program:
     lower_bound: int = -1
     placement_bound: int = -1
     notes: tuple[str, ...] = field(default=())
+    rowwise: Rowwise | None = None
 
 
 def tick_loop(f: Function) -> For | None:

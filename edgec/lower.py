@@ -9,11 +9,31 @@ import numpy as np
 
 from .errors import UnsupportedError
 from .ir import Graph, Node, TensorType, origins
-from .loops import Bin, Buffer, Call, Const, For, Function, If, Layer, Let, Load, Program, RowGroup, RowRead, Stmt, Var, cast
+from .loops import (
+    Bin,
+    Buffer,
+    Call,
+    Const,
+    For,
+    Function,
+    If,
+    Layer,
+    Let,
+    Load,
+    Program,
+    RowGroup,
+    RowRead,
+    Rowwise,
+    Stmt,
+    Store,
+    Var,
+    add,
+    cast,
+)
 from .ops import table
 from .ops.base import Lowering
 from .ops.spatial import At
-from .stream import Group, Region
+from .stream import Group, Push, Region
 
 
 def lower(graph: Graph, isa: tuple[str, ...] = ("c99",), regions: tuple[Region, ...] = (), fast: frozenset[str] = frozenset()) -> Program:
@@ -40,7 +60,8 @@ class _Lowering(Lowering):
 
     def run(self) -> Program:
         g = self.graph
-        for name in g.inputs:
+        pushed = next((r for r in self.region_of.values() if r.push), None)
+        for name in () if pushed else g.inputs:
             self._add(name, "input")
         steps, problems = [], []
         for node in g.nodes:
@@ -69,7 +90,9 @@ class _Lowering(Lowering):
             raise UnsupportedError(f"{len(problems)} node(s) that edgec cannot compile: " + "; ".join(dict.fromkeys(w for w, _ in problems)),
                                    where="\n         ".join(w for _, w in problems), fix="see `edgec ops`; change these layers before the export")
         outputs = [self.buffer(o) for o in g.outputs]
-        return Program(g.name, self.buffers, tuple(steps), tuple(self.of[i] for i in g.inputs), tuple(outputs), notes=g.notes)
+        inputs = (self.row,) if pushed else tuple(self.of[i] for i in g.inputs)
+        rowwise = Rowwise(pushed.push.rows, self.progress) if pushed else None
+        return Program(g.name, self.buffers, tuple(steps), inputs, tuple(outputs), notes=g.notes, rowwise=rowwise)
 
     # --- what operators ask ---
 
@@ -138,39 +161,99 @@ class _Lowering(Lowering):
 
     def _region(self, region: Region, index: int) -> Function:
         """One step: a loop over the schedule, a branch per group."""
+        graph, self.graph = self.graph, _tall(self.graph, region.push)
+        sliding = region.push is not None and region.push.sliding
         self.pool, self.pool_names = {}, {}
         places = {r.tensor: At(self.buffer(r.tensor)) for g in region.groups for r in g.reads if r.tensor not in region.depth}
         for tensor, depth in region.depth.items():
-            places[tensor] = self._ring(tensor, depth)
-        places[region.output] = At(self.buffer(region.output))
+            places[tensor] = self._ring(tensor, depth, "state" if sliding else "arena")
+        keep: list[Stmt] = []
+        if sliding:
+            self.graph = graph  # the window's rows of the output, not all that will ever be
+            self._add(region.output, "state")
+            t = self.type(region.output)
+            row = t.shape[2] * t.shape[3]
+            places[region.output] = At(self.of[region.output], 1, t.size - row)
+            keep = _moved_up(self.of[region.output], t.dtype, t.size, row)
+            self.graph = _tall(graph, region.push)
+        else:
+            places[region.output] = At(self.buffer(region.output))
         bodies = []
-        tallest = max(g.ticks for g in region.groups)
-        for g in region.groups:
-            row = Bin("min", Var("row"), Const(g.ticks - 1)) if g.ticks < tallest and len(region.groups) > 1 else Var("row")
-            bodies.append(self._group(g, dict(places), row))
+        ticks = [1 + max((t for j, t in region.order if j == k), default=0) for k in range(len(region.groups))]
+        for k, g in enumerate(region.groups):
+            row = Bin("min", Var("row"), Const(ticks[k] - 1)) if ticks[k] < max(ticks) else Var("row")
+            if not g.nodes:
+                bodies.append(self._taken(g, places[g.output], row))
+            else:
+                bodies.append((*(keep if k == len(region.groups) - 1 else ()), *self._group(g, dict(places), row)))
         for label, nbytes in self.pool.items():
             name = self.pool_names[label]
             self.buffers[name] = Buffer(name, "int8", nbytes, "arena", align=16)
         spans = {self.buffers[self.of[t]].alias or self.of[t]: parts for t, parts in region.spans.items()}
         self.pool = None
+        if region.push is None:
+            body = self._schedule(region, bodies)
+        else:
+            body = self._frame(region, bodies)
+            taker = region.groups[0]
+            if not sliding:  # the row lies there while it is taken
+                spans[self.row] = tuple((0, taker.row_bytes, t, t) for t, (k, _) in enumerate(region.order) if k == 0)
+        groups = tuple(self._rows_of(g, region.groups, places, n, sliding) for g, n in zip(region.groups, ticks, strict=True))
+        repeat = region.push.starts[region.push.loop] if sliding else None
+        self.graph = graph
         name = self._identifier(f"{index}_stream", prefix="step_")
-        return Function(name, self._schedule(region, bodies), origins(region.nodes), (), "Stream", self.count, (region.output,),
-                        len(region.order), spans, groups=tuple(self._rows_of(g, places) for g in region.groups),
-                        order=tuple(k for k, _ in region.order))
+        return Function(name, body, origins(region.nodes), (), "Stream", self.count, (region.output,), 1 if sliding else len(region.order), spans,
+                        groups=groups, order=tuple(k for k, _ in region.order), repeat=repeat)
 
-    def _rows_of(self, g: Group, places: dict[str, At]) -> RowGroup:
+    def _rows_of(self, g: Group, groups: tuple[Group, ...], places: dict[str, At], rows: int, sliding: bool) -> RowGroup:
         """The rows that a group reads and writes, as buffers hold them."""
         def buffer(tensor: str) -> str:
             return self.buffers[places[tensor].buffer].alias or places[tensor].buffer
 
-        reads = [RowRead(buffer(r.tensor), r.kernel, r.stride, r.dilation, r.pad, r.height,
+        reads = [RowRead(buffer(r.tensor), r.kernel, r.stride, r.dilation, r.pad, self.type(r.tensor).shape[1] if sliding else r.height,
                          r.row * np.dtype(self.type(r.tensor).dtype).itemsize, places[r.tensor].ring) for r in g.reads]
-        return RowGroup(tuple(reads), buffer(g.output), g.ticks, g.row_bytes, places[g.output].ring, g.reduces)
+        slides = sliding and not any(g.output == r.tensor for h in groups for r in h.reads)
+        return RowGroup(tuple(reads), buffer(g.output), rows, g.row_bytes, 0 if slides else places[g.output].ring, g.reduces,
+                        "" if g.nodes else self.row, slides)
 
-    def _ring(self, tensor: str, depth: int) -> At:
+
+    def _taken(self, g: Group, ring: At, row) -> tuple:
+        """The tick that moves a row of the caller's into its ring."""
+        t = self.type(g.output)
+        n = t.shape[2] * t.shape[3]
+        self.row = self._identifier(f"{g.output}_row")
+        self.buffers[self.row] = Buffer(self.row, t.dtype, n, "input", align=_align(t.dtype))
+        to = ring.ref(row, n)
+        i = Var("i")
+        return (For("i", Const(0), Const(n), (Store(to.buffer, add(to.index, i), Load(self.row, i, t.dtype)),)),)
+
+    def _frame(self, region: Region, bodies: list) -> tuple:
+        """The ticks of one row, and the state that says which row comes next."""
+        p = region.push
+        frames = len(p.progress)
+        start = self.rom(np.array(p.starts, _unsigned(p.starts)), f"{region.output}_starts")
+        progress = self.rom(np.array(p.progress, np.uint16), f"{region.output}_progress")
+        state = []
+        for hint in ("next_row", "progress"):
+            name = self._identifier(hint)
+            self.buffers[name] = Buffer(name, "uint16", 1, "state")
+            state.append(name)
+        count, self.progress = state
+        frame = Var("frame")
+
+        def begin(k):
+            return cast(Load(start, k, self.buffers[start].dtype), "int32")
+
+        following = (If(Bin("==", frame, Const(frames - 1)), (Store(count, Const(0), Const(p.loop, "uint16")),),
+                        (Store(count, Const(0), cast(add(frame, 1), "uint16")),)),)
+        return (Let("frame", "int32", Bin("min", cast(Load(count, Const(0), "uint16"), "int32"), Const(frames - 1))),
+                *self._schedule(region, bodies, begin(frame), begin(add(frame, 1))), *following,
+                Store(self.progress, Const(0), Load(progress, frame, "uint16")))
+
+    def _ring(self, tensor: str, depth: int, place: str) -> At:
         t = self.type(tensor)
         name = self._identifier(tensor)
-        self.buffers[name] = Buffer(name, t.dtype, depth * t.shape[2] * t.shape[3], "arena", align=_align(t.dtype))
+        self.buffers[name] = Buffer(name, t.dtype, depth * t.shape[2] * t.shape[3], place, align=_align(t.dtype))
         self.of[tensor] = name
         return At(name, depth)
 
@@ -192,17 +275,18 @@ class _Lowering(Lowering):
             places[node.outputs[0]] = target
         return tuple(body)
 
-    def _schedule(self, region: Region, bodies: list) -> tuple:
+    def _schedule(self, region: Region, bodies: list, lo=None, hi=None) -> tuple:
+        """The ticks lo .. hi-1 of the region's order; all of them where no bounds are given."""
         if len(bodies) == 1:
             return (For("row", Const(0), Const(region.groups[0].ticks), bodies[0]),)
-        kind = "uint8" if max(t for _, t in region.order) < 256 else "uint16"
+        kind = _unsigned([t for _, t in region.order])
         which = self.rom(np.array([k for k, _ in region.order], np.uint8), f"{region.output}_order")
         rows = self.rom(np.array([t for _, t in region.order], kind), f"{region.output}_rows")
         chain = bodies[-1]
         for k in range(len(bodies) - 2, -1, -1):
             chain = (If(Bin("==", Var("group"), Const(k)), bodies[k], chain),)
         tick = Var("tick")
-        return (For("tick", Const(0), Const(len(region.order)), (Let("group", "int32", cast(Load(which, tick, "uint8"), "int32")),
+        return (For("tick", lo or Const(0), hi or Const(len(region.order)), (Let("group", "int32", cast(Load(which, tick, "uint8"), "int32")),
                                                                  Let("row", "int32", cast(Load(rows, tick, kind), "int32")), *chain)),)
 
     def _shared(self, label: str, dtype: str, elements: int) -> str:
@@ -250,6 +334,26 @@ def _of_layer(body: Iterable[Stmt], layer: Layer) -> list[Stmt]:
         return s
 
     return list(map(one, body))
+def _tall(graph: Graph, push: Push | None) -> Graph:
+    """The graph in which the tensors of a sliding region have as many rows as its order counts: none of them is padding."""
+    if push is None or not push.heights:
+        return graph
+    inside = push.heights
+    tensors = {n: replace(t, type=replace(t.type, shape=(1, inside[n], *t.type.shape[2:]))) if n in inside else t
+               for n, t in graph.tensors.items()}
+    return replace(graph, tensors=tensors)
+
+
+def _moved_up(buffer: str, dtype: str, size: int, row: int) -> list[Stmt]:
+    """The rows of the window each move one place up: the last one is to be made."""
+    if size == row:
+        return []
+    i = Var("i")
+    return [For("i", Const(0), Const(size - row), (Store(buffer, i, Load(buffer, add(i, row), dtype)),))]
+
+
+def _unsigned(values) -> str:
+    return "uint8" if max(values) < 256 else "uint16" if max(values) < 65536 else "uint32"
 
 
 def _align(dtype: str) -> int:

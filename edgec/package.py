@@ -10,7 +10,8 @@ from .errors import UsageError
 
 @dataclass(frozen=True)
 class Package:
-    """folder: absolute; c_name: the prefix of files and functions; inputs, outputs: bytes of each tensor."""
+    """folder: absolute; c_name: the prefix of files and functions; inputs, outputs: bytes of each tensor. has_rows: the
+    input comes row by row."""
 
     folder: Path
     c_name: str
@@ -18,6 +19,7 @@ class Package:
     outputs: tuple[int, ...]
     arena_bytes: int
     has_reset: bool
+    has_rows: bool
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -49,7 +51,10 @@ def read(folder: Path) -> Package:
                              fix="build the package again")
         return int(found[1])
 
+    def has(function: str) -> bool:
+        return bool(re.search(rf"\b{re.escape(names[0])}_{function}\s*\(", text))
+
     return Package(folder, names[0],
                    tuple(number(f"INPUT_{i}_BYTES") for i in range(number("INPUTS"))),
                    tuple(number(f"OUTPUT_{i}_BYTES") for i in range(number("OUTPUTS"))),
-                   number("ARENA_BYTES"), bool(re.search(rf"\b{re.escape(names[0])}_reset\s*\(", text)))
+                   number("ARENA_BYTES"), has("reset"), has("push_row"))

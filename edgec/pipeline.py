@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import __version__, certificate, emit, firmware, loop_passes, loop_verify, lower, plan, plan_tie, render_c, stream
+from . import __version__, certificate, emit, firmware, loop_passes, loop_verify, lower, plan, plan_tie, push, render_c, stream
 from . import verify as spec
 from .board import Board
 from .ir import Graph
@@ -26,6 +26,7 @@ SIMPLIFY = (
     normalise.canonical_gemm,
     normalise.fold_affine,
     normalise.two_dimensional,
+    normalise.sink_reshapes,
     normalise.softmax_last,
     normalise.explicit_windows,
 )
@@ -81,11 +82,12 @@ class Compiled:
 
 
 def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: str | None = None, dump_ir: str | Path | None = None, ram: int | None = None,
-                  flash: int | None = None, on_phase: Callable[[str, float, object], None] = lambda name, seconds, info: None) -> Compiled:
+                  flash: int | None = None, stream_input: str = "", on_phase: Callable[[str, float, object], None] = lambda name, seconds, info: None) -> Compiled:
     """Graph -> C package for the board. name: the C prefix, by default the graph's name made an identifier.
     dump_ir: a folder that gets the text of the IR after every pass. goal "ram" streams layers row by row wherever that
     lowers the peak; "balanced" and "size" only where the arena would not fit `ram` or the board otherwise; "time" never. "time" takes
     kernels that need more weights as far as `flash` and the board allow, "balanced" where that at most doubles the weights.
+    stream_input: "window" or "sliding": the input comes row by row (edgec/push.py); layers are streamed as for goal "ram".
     Raises UnsupportedError listing all nodes."""
     dump = _dumper(dump_ir)
     source, c_name = graph, c_identifier(name or graph.name)
@@ -100,17 +102,20 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
     whole, graph = phase("passes", lambda: _passed(graph, dump),
                          lambda g: f"{len(source.nodes)} -> {len(g[1].nodes)} nodes" + _pruned(channels.losses(*g)))
     limit = min((b for b in (ram, board.ram_bytes) if b), default=0)
-    regions = stream.regions(graph) if goal == "ram" else ()
+    if stream_input:
+        graph = spec.verify(push.input_by_rows(graph), "input_by_rows")
+        dump("input_by_rows", str(graph))
+    regions = _regions(graph, goal, stream_input)
     fast = _fast(graph, board, goal, flash)
     program = phase("lower", lambda: _lowered(graph, board, regions, fast, dump), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
     program = phase("plan", lambda: _planned(program, dump), _sizes)
     if fast and limit and program.arena_bytes > limit:
         program = _planned(_lowered(graph, board, regions, frozenset(), dump), dump)
-    if goal in ("balanced", "size") and limit and program.arena_bytes > limit:
+    if goal in ("balanced", "size") and not stream_input and limit and program.arena_bytes > limit:
         regions = stream.regions(graph)
         program = phase("stream", lambda: _planned(_lowered(graph, board, regions, frozenset(), dump), dump), lambda p: f"arena {p.arena_bytes:,} B" + _streamed(regions))
     meta, plan_json = _meta(graph, board, c_name), certificate.make(program)
-    files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal),
+    files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal, program.rowwise is not None),
                   lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
     files |= {"plan.json": certificate.text(plan_json)}
     lost = {"channels": [asdict(x) for x in channels.losses(whole, graph)]}
@@ -147,6 +152,12 @@ def _dumper(folder: str | Path | None) -> Callable[[str, str], None]:
 def _sizes(p: Program) -> str:
     proved = f", no placement below {p.placement_bound:,} B" if p.placement_bound > p.lower_bound else ""
     return f"arena {p.arena_bytes:,} B, lower bound {p.lower_bound:,} B{proved}"
+
+
+def _regions(graph: Graph, goal: str, stream_input: str) -> tuple[stream.Region, ...]:
+    if stream_input == "sliding":
+        return (push.sliding_region(graph),)
+    return stream.regions(graph, stream_input == "window") if goal == "ram" or stream_input else ()
 
 
 def _streamed(regions) -> str:

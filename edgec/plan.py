@@ -9,7 +9,7 @@ from .loops import Bin, Buffer, Call, Fn, For, If, Let, Load, Program, Ref, Rows
 from .pieces import Item, Part, load, round_up
 from .placement import place
 
-RAM_PLACES = ("arena", "input", "output")
+RAM_PLACES = ("arena", "state", "input", "output")
 
 
 def touched(body) -> Iterator[str]:
@@ -60,8 +60,9 @@ def root(p: Program, name: str) -> Buffer:
 
 
 def lifetimes(p: Program) -> dict[str, tuple[int, int]]:
-    """First and last step of each root RAM buffer. Inputs are there before step 0; outputs stay after the last."""
-    live: dict[str, tuple[int, int]] = {}
+    """First and last step of each root RAM buffer. Inputs are there before step 0; outputs stay after the last; state
+    is there always."""
+    live: dict[str, tuple[int, int]] = {n: (0, max(len(p.steps) - 1, 0)) for n, b in p.buffers.items() if b.place == "state" and not b.alias}
 
     def use(name: str, at: int) -> None:
         b = root(p, name)
@@ -93,7 +94,7 @@ def items(p: Program) -> list[Item]:
     span = dict(live)
     for k, step in enumerate(p.steps):
         for out, source in step.inplace:
-            if p.buffers[source].place == "rom" or p.buffers[out].place == "rom":
+            if {root(p, source).place, root(p, out).place} & {"rom", "state"}:
                 continue
             a, b = find(root(p, out).name), find(root(p, source).name)
             fits = root(p, out).nbytes <= max(p.buffers[m].nbytes for m in live if find(m) == b)
@@ -140,6 +141,8 @@ def _parts(p: Program, name: str, live: tuple[int, int], moments) -> list[Part]:
     """When the parts of a buffer are alive: in a step with spans only from and to the ticks that it gives."""
     lo, hi = live
     start, end = moments[lo][0], moments[hi][1]
+    if p.rowwise and name in p.inputs and name in p.steps[0].spans:  # there at the ticks that take it
+        return [Part(o, n, first, last) for o, n, first, last in p.steps[0].spans[name]]
     born, dies = {}, {}
     if p.steps and name not in {root(p, i).name for i in p.inputs}:
         born = {(o, n): moments[lo][0] + first for o, n, first, _ in p.steps[lo].spans.get(name, ())}

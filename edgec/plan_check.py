@@ -76,12 +76,16 @@ def check(plan):
     """Raises PlanError where the plan of this plan.json (as parsed) does not hold."""
     arena = _Arena(plan)
     arena.advance()
-    arena.whole(arena.write, plan["inputs"])
+    arena.whole(arena.write, plan["inputs"] + plan["state"])
     for k, step in enumerate(plan["steps"]):
         if k:
             arena.advance()
         (_rows if "groups" in step else _tensors)(arena, step)
     arena.whole(arena.read, plan["outputs"])
+    for n in plan["state"]:
+        b = arena.buffers[n]
+        always = [[0, b["bytes"], 0, arena.moment]]
+        demand(plan["pieces"][b["piece"]]["parts"] == always, n, "is state, but not alive all the time")
     demand(all(p[4] <= arena.moment for p in arena.parts), "a part lives on after the last moment")
     bound, now, sums = plan["lower_bound"], plan["lower_bound"]["moment"], {}
     alive = {k: p for k, p in enumerate(arena.parts) if p[3] <= now <= p[4]}
@@ -108,27 +112,34 @@ def _tensors(arena, step):
 
 
 def _rows(arena, step):
-    """A step that streams rows: a moment for each tick."""
-    done, groups = [0] * len(step["groups"]), step["groups"]
-    demand(len(step["order"]) == step["ticks"], step["name"], "has another number of ticks than its order")
+    """A step that streams rows: a moment for each tick. One that repeats is replayed with its endless part twice."""
+    done, groups, order = [0] * len(step["groups"]), step["groups"], step["order"]
+    endless = "repeat" in step
+    demand(step["ticks"] == (1 if endless else len(order)), step["name"], "has another number of ticks than its order")
     arena.whole(arena.read, step["reads"])
-    for k, which in enumerate(step["order"]):
-        if k:
+    for k, which in enumerate(order + order[step["repeat"]:] if endless else order):
+        if k and not endless:
             arena.advance()
         demand(0 <= which < len(groups), step["name"], "has no group", which)
         g, t = groups[which], done[which]
         done[which] += 1
-        demand(t < g["rows"], step["name"], "makes more rows of", g["output"], "than there are")
+        demand(t < g["rows"] or endless, step["name"], "makes more rows of", g["output"], "than there are")
+        if "takes" in g:  # the caller has just written it
+            arena.write(g["takes"], 0, g["row_bytes"])
         if k == 0:
             arena.whole(arena.write, step["working"])
         for _ in "before", "after":  # no row is written over one that the same tick reads
             for r in g["reads"]:
                 for i in range(r["kernel"]):
                     row = t * r["stride"] - r["pad"] + i * r["dilation"]
-                    if 0 <= row < r["height"]:
+                    if 0 <= row and (row < r["height"] or endless):
                         slot, name = (row % r["ring"], row) if r["ring"] else (row, None)
                         arena.read(r["buffer"], slot * r["row_bytes"], r["row_bytes"], name)
-            if _ == "before" and (not g["reduces"] or t == g["rows"] - 1):
+            if "takes" in g:
+                arena.read(g["takes"], 0, g["row_bytes"])
+            if _ == "before" and "slides" in g:
+                arena.whole(arena.write, [g["output"]])
+            elif _ == "before" and (not g["reduces"] or t == g["rows"] - 1):
                 slot, name = (t % g["ring"], t) if g["ring"] else (0 if g["reduces"] else t, None)
                 arena.write(g["output"], slot * g["row_bytes"], g["row_bytes"], name)
         arena.whole(arena.read, step["working"])

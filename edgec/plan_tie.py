@@ -40,7 +40,7 @@ def check(p: Program, plan: Mapping) -> None:
 
 def _tie(p: Program, plan: Mapping) -> None:
     demand = plan_check.demand
-    ram = {n for n, b in p.buffers.items() if b.place in ("arena", "input", "output")}
+    ram = {n for n, b in p.buffers.items() if b.place in ("arena", "state", "input", "output")}
 
     def roots(names) -> set[str]:
         return {p.buffers[n].alias or n for n in names if n in ram} & ram
@@ -56,14 +56,16 @@ def _tie(p: Program, plan: Mapping) -> None:
             demand(b.alias or (place, size) == (b.place, b.nbytes), n, "is another buffer in the program")
             demand(offset % b.align == 0, n, "is not aligned to", b.align)
     demand(plan["arena_bytes"] == p.arena_bytes, "the program's arena has", p.arena_bytes, "bytes")
-    demand(
-        (set(plan["inputs"]), set(plan["outputs"])) == (roots(p.inputs), roots(p.outputs)), "inputs or outputs differ"
-    )
+    inputs, state = roots(() if p.rowwise else p.inputs), {n for n in used if p.buffers[n].place == "state"}
+    demand((set(plan["inputs"]), set(plan["outputs"])) == (inputs, roots(p.outputs)), "inputs or outputs differ")
+    demand(set(plan["state"]) == state, "the state differs")
     demand([s["name"] for s in plan["steps"]] == [s.name for s in p.steps], "the steps differ")
-    earlier = roots(p.inputs)
+    earlier = inputs | state
     for said, step in zip(plan["steps"], p.steps, strict=True):
-        names = roots(_mentioned(step.body, ram))
-        written = roots(_written(step.body))
+        taken = {g["takes"] for g in said.get("groups", ()) if "takes" in g}
+        demand(taken == (roots(p.inputs) if p.rowwise and said is plan["steps"][0] else set()), step.name, "takes other rows")
+        names = roots(_mentioned(step.body, ram)) - taken
+        written = roots(_written(step.body)) - (state if "groups" in said else set())
         reads, makes = set(said["reads"]), {*said["writes"], *said.get("working", ())}
         demand(said["ticks"] == step.ticks, step.name, "has", step.ticks, "ticks")
         demand(reads == names & earlier, step.name, "reads", sorted(names & earlier), "not", sorted(reads))
@@ -122,6 +124,9 @@ def _ticks(p: Program, step: Function, said: Mapping) -> Iterator[tuple]:
     """(statements, group, the environment of each of its ticks) of a step, whose tables must hold its order."""
     loop = tick_loop(step)
     groups = said["groups"]
+    plan_check.demand(said.get("repeat") == step.repeat, step.name, "goes on elsewhere after its end")
+    if p.rowwise and step is p.steps[0]:
+        _tie_frames(p, loop, step, said)
     if len(groups) == 1:
         plan_check.demand(loop.hi == Const(step.ticks), step.name, "is no loop over its ticks")
         yield loop.body, groups[0], [{loop.var: t} for t in range(step.ticks)]
@@ -147,10 +152,21 @@ def _ticks(p: Program, step: Function, said: Mapping) -> Iterator[tuple]:
         rest = () if last else rest[0].orelse
 
 
+def _tie_frames(p: Program, loop: For, step: Function, said: Mapping) -> None:
+    """The runs of a rowwise program take the ticks one stretch after the other; a row is taken first in its run."""
+    starts = {x.buffer for e in (loop.lo, loop.hi) for x in _nodes(e) if isinstance(x, Load)}
+    plan_check.demand(len(starts) == 1, step.name, "has no table of its runs")
+    at = p.buffers[starts.pop()].data.astype(int)
+    takes = [k for k, which in enumerate(said["order"]) if "takes" in said["groups"][which]]
+    plan_check.demand(at[0] == 0 and at[-1] == len(said["order"]) and np.all(np.diff(at) >= 0), step.name, "leaves out ticks")
+    plan_check.demand(set(takes) <= set(at.tolist()) | {takes[0]}, step.name, "takes a row in the middle of a run")
+    plan_check.demand(step.repeat is None or step.repeat in at, step.name, "goes on in the middle of a run")
+
+
 def _tie_group(p: Program, body, group: Mapping, turns: list[dict], working: set[str], step: str) -> None:
     """The rows and addresses that the statements of a group name are those of the plan's reads and output."""
     demand, reads = plan_check.demand, group["reads"]
-    known = {r["buffer"] for r in reads} | {group["output"]} | working
+    known = {r["buffer"] for r in reads} | {group["output"], group.get("takes")} | working
     for x in _nodes(body):
         if not isinstance(x, (Rows, Ref, Load, Store)) or p.buffers[x.buffer].place == "rom":
             continue
@@ -186,6 +202,8 @@ def _tie_group(p: Program, body, group: Mapping, turns: list[dict], working: set
                     for k in range(r["kernel"])
                 }
                 rows |= {(group["ring"], group["row_bytes"], t)} if name == group["output"] else set()
+                if "slides" in group and name == group["output"]:
+                    rows = {(0, b.nbytes - group["row_bytes"], 1)}
                 starts = {(row % ring if ring else row) * size for ring, size, row in rows}
                 found = loop_interp.value(x.index, env) * item
                 demand(

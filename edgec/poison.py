@@ -19,8 +19,9 @@ class Poison:
         self.ticks = ticks
         self.starts = [sum(ticks[:k]) for k in range(len(ticks))]
         end = sum(ticks) - 1 if ticks else 0
-        kept = {b["piece"] for b in plan["buffers"] if b["name"] in plan["outputs"]}
-        given = {b["piece"] for b in plan["buffers"] if b["name"] in plan["inputs"]}
+        kept = {b["piece"] for b in plan["buffers"] if b["name"] in plan["outputs"] + plan["state"]}
+        taken = [g["takes"] for s in plan["steps"] for g in s.get("groups", ()) if "takes" in g]
+        given = {b["piece"] for b in plan["buffers"] if b["name"] in plan["inputs"] + plan["state"] + taken}
         self.parts = [(p["offset"] + at, size, first - (k in given and first == 0), last + (k in kept and last == end))
                       for k, p in enumerate(plan["pieces"]) for at, size, first, last in p["parts"]]
 
@@ -31,7 +32,7 @@ class Poison:
     def after(self, arena: np.ndarray, step: int, tick: int | None) -> None:
         """After a tick of a step, or (tick None) after a whole step; the last tick of a step is its end."""
         if tick is not None:
-            self._fill(arena, self.starts[step] + tick)
+            self._fill(arena, self.starts[step] + min(tick, self.ticks[step] - 1))
         elif self.ticks[step] == 1:
             self._fill(arena, self.starts[step])
 

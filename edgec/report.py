@@ -25,7 +25,7 @@ def make(compiled: Compiled, board: Board, firmware: Firmware | None, quantisati
     return {
         "name": compiled.c_name,
         "board": {"name": board.name, "cpu": board.cpu, "ram_bytes": board.ram_bytes, "flash_bytes": board.flash_bytes},
-        "inputs": [tensor_entry(g, n) for n in g.inputs],
+        "inputs": [tensor_entry(g, n) | _as_pushed(compiled, n) for n in g.inputs],
         "outputs": [tensor_entry(g, n) for n in g.outputs],
         "macs": s["macs"],
         "memory": _memory(compiled, firmware),
@@ -57,6 +57,15 @@ def tensor_entry(graph: Graph, name: str) -> dict:
         "zero_point": int(t.q.zero_point) if t.q is not None else 0,
         "grid": grid,
     }
+
+
+def _as_pushed(compiled: Compiled, name: str) -> dict:
+    """Where the input comes row by row: the rows, the shape that the model's user knows and how it is transposed for the
+    rows (None: it is not)."""
+    if compiled.program.rowwise is None:
+        return {}
+    perm = compiled.graph.tensors[name].perm
+    return {"shape": list(compiled.source.type(name).shape), "perm": list(perm) if perm else None, "rows": compiled.program.rowwise.rows}
 
 
 def float_islands(steps: list[dict], graph: Graph) -> list[dict]:
@@ -234,7 +243,12 @@ def shape_text(t: Mapping) -> str:
 
 
 def _tensor_lines(label: str, tensors: list[dict]) -> list[str]:
-    return [f"  {label:<7} {t['name']}: {shape_text(t)}{_affine(t)}" for t in tensors]
+    return [f"  {label:<7} {t['name']}: {shape_text(t)}{_affine(t)}{_pushed(t)}" for t in tensors]
+
+
+def _pushed(t: Mapping) -> str:
+    rows = t.get("rows")
+    return f"; pushed in {rows} rows of {t['bytes'] // rows:,} B, channels last" if rows else ""
 
 
 def _affine(t: Mapping) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .errors import UnsupportedError
 from .ir import Graph, Node
 from .ops import table
 from .ops.spatial import Reads, RowShape
@@ -33,15 +34,34 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)
+class Push:
+    """The region's input comes from the caller, row by row: groups[0] has no nodes, its tick takes a row.
+
+    Row k (counted until `loop` follows the last one) runs the ticks starts[k] .. starts[k+1]-1. progress[k]: rows of
+    the window that is being made which are there after row k; the result is there when it is `rows`. sliding: rings and
+    the region's output outlive the result, so that the next window needs only its new rows; heights: of the
+    tensors inside, in rows, as far as the order counts."""
+
+    tensor: str
+    rows: int
+    starts: tuple[int, ...]
+    progress: tuple[int, ...]
+    loop: int = 0
+    sliding: bool = False
+    heights: dict[str, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Region:
     """order: (group, tick) pairs. depth: rows in the ring of each tensor between groups. output: the one tensor that
-    leaves. node_ids: identities of the nodes, for lowering."""
+    leaves. spans: tensor -> parts (byte offset, bytes, first tick, last tick). push: where the caller brings the rows."""
 
     groups: tuple[Group, ...]
     order: tuple[tuple[int, int], ...]
     depth: dict[str, int]
     output: str
     spans: dict[str, tuple[tuple[int, int, int, int], ...]]
+    push: Push | None = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -61,32 +81,42 @@ def shape_of(graph: Graph, node: Node) -> RowShape | None:
     return op.rows[0](graph, node)
 
 
-def regions(graph: Graph) -> tuple[Region, ...]:
+def regions(graph: Graph, pushed: bool = False) -> tuple[Region, ...]:
     """The regions that make the largest number of bytes alive at any time smallest; of equals, the fewest rows streamed.
 
-    Chooses cuts by dynamic programming over all stretches between cuts: O(cuts^2) candidate regions."""
-    cuts = _cuts(graph)
+    pushed: the first region's input comes from the caller row by row. Chooses cuts by dynamic programming over all
+    stretches between cuts: O(cuts^2) candidate regions. Raises UnsupportedError where no region can begin at the input."""
+    cuts = cut_positions(graph)
     shapes = [shape_of(graph, n) for n in graph.nodes]
     users = graph.consumers()
-    best: list[tuple[tuple[int, int], tuple[Region, ...]]] = [((0, 0), ())]
+    best: list[tuple[tuple[float, int], tuple[Region, ...]]] = [((0, 0), ())]
     candidates: dict[tuple[int, int], tuple[Region, int] | None] = {}
     for j in range(1, len(cuts)):
         options = []
         for i in range(j):
             (peak, rows), chosen = best[i]
             lo, hi = cuts[i], cuts[j]
-            if i == j - 1:
+            if i == j - 1 and not (pushed and i == 0):
                 options.append(((max(peak, _whole_peak(graph, lo, hi)), rows), chosen))
             if all(shapes[k] is not None for k in range(lo, hi)):
-                found = candidates.setdefault((lo, hi), _region(graph, lo, hi, shapes, users))
+                found = candidates.setdefault((lo, hi), _region(graph, lo, hi, shapes, users, pushed and i == 0))
                 if found is not None:
                     region, alive = found
                     options.append(((max(peak, alive), rows + len(region.order)), (*chosen, region)))
-        best.append(min(options, key=lambda o: o[0]))
+        best.append(min(options, key=lambda o: o[0], default=((np.inf, 0), ())))
+    if best[-1][0][0] == np.inf:
+        raise no_rows(graph, shapes)
     return best[-1][1]
 
 
-def _cuts(graph: Graph) -> list[int]:
+def no_rows(graph: Graph, shapes: Sequence[RowShape | None]) -> UnsupportedError:
+    """Why the input cannot be taken row by row."""
+    first = next((n for n, s in zip(graph.nodes, shapes, strict=True) if s is None), graph.nodes[0] if graph.nodes else None)
+    return UnsupportedError(f"the input cannot be taken row by row: {first.op if first else 'an empty graph'} needs all of it",
+                            where=", ".join(first.origin) if first else graph.name, fix="build without --stream-input")
+
+
+def cut_positions(graph: Graph) -> list[int]:
     """Positions in the node list (before node k) where at most one run-time tensor is alive, the two ends included."""
     last = {i: k for k, n in enumerate(graph.nodes) for i in n.inputs}
     born = {o: k for k, n in enumerate(graph.nodes) for o in n.outputs if o}
@@ -118,10 +148,10 @@ def _whole_peak(graph: Graph, lo: int, hi: int) -> int:
     return worst
 
 
-def _region(graph: Graph, lo: int, hi: int, shapes: Sequence[RowShape | None], users) -> tuple[Region, int] | None:
+def _region(graph: Graph, lo: int, hi: int, shapes: Sequence[RowShape | None], users, pushed: bool) -> tuple[Region, int] | None:
     """The nodes lo..hi-1 as one region, and the bytes alive at its worst tick; None where they cannot be one."""
     nodes = graph.nodes[lo:hi]
-    groups = _groups(graph, nodes, shapes[lo:hi], users)
+    groups = groups_of(graph, nodes, shapes[lo:hi], users)
     made = {g.output: k for k, g in enumerate(groups)}
     output = nodes[-1].outputs[0]
     outside = {r.tensor for g in groups for r in g.reads if r.tensor not in made}
@@ -132,17 +162,33 @@ def _region(graph: Graph, lo: int, hi: int, shapes: Sequence[RowShape | None], u
     if any(g.reduces for g in groups[:-1]):
         return None
     source = outside.pop()
+    if pushed:
+        groups.insert(0, push_group(graph, source, groups))
+        made = {g.output: k for k, g in enumerate(groups)}
     found = _schedule(groups, made)
     if found is None:
         return None
     order, depth = found
     spans = _spans(graph, groups, order, depth, source, output)
-    region = Region(tuple(groups), tuple(order), depth, output, spans)
+    region = Region(tuple(groups), tuple(order), depth, output, spans, _push(groups[0], order) if pushed else None)
     prove(region)
     return region, _peak(spans, len(order))
 
 
-def _groups(graph: Graph, nodes, shapes, users) -> list[Group]:
+def push_group(graph: Graph, source: str, groups: Sequence[Group]) -> Group:
+    """The group that takes the rows of the region's input from the caller."""
+    reads = next(r for g in groups for r in g.reads if r.tensor == source)
+    return Group((), (), (), source, reads.height, reads.row * np.dtype(graph.type(source).dtype).itemsize, False)
+
+
+def _push(taker: Group, order: Sequence[tuple[int, int]]) -> Push:
+    """Each row with the ticks that follow it until the next one; rows that no tick takes are not needed."""
+    at = {t: tick for tick, (k, t) in enumerate(order) if k == 0}
+    starts = [0, *(at.get(t, len(order)) for t in range(1, taker.ticks)), len(order)]
+    return Push(taker.output, taker.ticks, tuple(starts), tuple(range(1, taker.ticks + 1)))
+
+
+def groups_of(graph: Graph, nodes, shapes, users) -> list[Group]:
     """Each node joins the group of the one whose only reader it is, row for row; the later of two such."""
     inside = {o: k for k, n in enumerate(nodes) for o in n.outputs}
     member: dict[int, list[int]] = {}
@@ -250,6 +296,8 @@ def _spans(graph: Graph, groups, order, depth, source: str, output: str) -> dict
             spans[output] = tuple((t * g.row_bytes, g.row_bytes, written[output, t], end) for t in range(g.ticks))
         else:
             spans[g.output] = tuple(_slot(g, s, depth[g.output], written, last_read) for s in range(depth[g.output]) if (g.output, s) in written)
+    if source in spans:  # its rows are pushed: a ring like any other
+        return spans
     reads = next(r for g in groups for r in g.reads if r.tensor == source)
     row_bytes = reads.row * np.dtype(graph.type(source).dtype).itemsize
     spans[source] = tuple((row * row_bytes, row_bytes, 0, last_read.get((source, row), 0)) for row in range(reads.height))

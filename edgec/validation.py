@@ -234,7 +234,12 @@ def _firmware(directory: Path, manifest: Mapping) -> Path:
 
 
 def _as_bytes(manifest: Mapping, feeds: list[dict[str, Array]]) -> list[list[bytes]]:
-    return [[np.ascontiguousarray(feed[e["name"]]).tobytes() for e in manifest["inputs"]] for feed in feeds]
+    """Each sample's inputs as the package takes them: transposed where rows are pushed in another order than ONNX's."""
+    return [[_ordered(feed[e["name"]], e.get("perm")).tobytes() for e in manifest["inputs"]] for feed in feeds]
+
+
+def _ordered(x: Array, perm: Sequence[int] | None) -> Array:
+    return np.transpose(x, perm) if perm else x
 
 
 def _run_host(

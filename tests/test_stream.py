@@ -28,10 +28,10 @@ def planned(graph, regions, isa=("c99",)):
 
 def widest(graph):
     """The longest region that the graph allows, whether it saves memory or not."""
-    cuts, shapes, users = stream._cuts(graph), [stream.shape_of(graph, n) for n in graph.nodes], graph.consumers()
+    cuts, shapes, users = stream.cut_positions(graph), [stream.shape_of(graph, n) for n in graph.nodes], graph.consumers()
     stretches = sorted(((b - a, a, b) for a in cuts for b in cuts if b > a and all(shapes[a:b])), reverse=True)
     for _, a, b in stretches:
-        found = stream._region(graph, a, b, shapes, users)
+        found = stream._region(graph, a, b, shapes, users, False)
         if found is not None:
             return (found[0],)
     return ()

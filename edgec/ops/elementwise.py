@@ -243,7 +243,8 @@ def pointwise(name: str, formula, schema, quant: str, dtypes, shapes=None) -> Op
     def row_shape(graph, node):
         out, given = graph.type(node.outputs[0]), [i for i in node.inputs if i]
         run_time = [i for i in given if graph.const(i) is None]
-        if shapes or len(out.shape) != 4 or out.shape[0] != 1 or out.q is not None or not run_time:
+        quantises = name in ("QuantizeLinear", "DequantizeLinear")  # these with scalars only: `uniform` below
+        if (shapes or out.q is not None) and not quantises or len(out.shape) != 4 or out.shape[0] != 1 or not run_time:
             return None
         if any(graph.type(i).shape != out.shape for i in run_time) or not all(uniform(graph.const(i)) for i in given if i not in run_time):
             return None

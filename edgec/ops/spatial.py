@@ -121,7 +121,7 @@ class RowShape:
 
 @dataclass(frozen=True)
 class At:
-    """Where the rows of a tensor lie: whole in a buffer (ring 0) from element `base`, or in a ring of that many rows."""
+    """Where the rows of a tensor lie: whole in a buffer (ring 0), or in a ring of that many rows; from element `base`."""
 
     buffer: str
     ring: int = 0
@@ -130,7 +130,7 @@ class At:
     def ref(self, row, elements: int) -> Ref:
         """The address of a row."""
         if self.ring == 1:
-            return Ref(self.buffer, Const(0))
+            return Ref(self.buffer, Const(self.base))
         return Ref(self.buffer, add(mul(Bin("%", row, Const(self.ring)) if self.ring else row, elements), self.base))
 
 

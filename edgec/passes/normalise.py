@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..ir import Graph, Node, TensorType, attrs, origins
+from ..ops import table
 from ..ops.spatial import window
 from ..rewrite import Rewriter, Sweep, rewrite_nodes
 from .constants import permuted, reshaped, scaled
@@ -25,17 +26,18 @@ def drop_identities(graph: Graph) -> Graph:
 
 
 def global_pools(graph: Graph) -> Graph:
-    """Global pools, and means over the two spatial axes, become pools whose window is the picture."""
+    """Global pools, and means over all spatial axes, become pools whose window is the picture."""
     def rule(r: Rewriter, node: Node):
         if node.op in ("GlobalAveragePool", "GlobalMaxPool"):
             spatial = r.type(node.inputs[0]).shape[2:]
             return [Node(node.op.removeprefix("Global"), node.inputs, node.outputs, attrs(kernel_shape=spatial), node.origin)]
-        if node.op == "ReduceMean" and len(r.type(node.inputs[0]).shape) == 4 and r.type(node.inputs[0]).dtype == "float32":
+        rank = len(r.type(node.inputs[0]).shape) if node.inputs and node.inputs[0] else 0
+        if node.op == "ReduceMean" and rank in (3, 4) and r.type(node.inputs[0]).dtype == "float32":
             axes = r.value(node.inputs[1]) if len(node.inputs) > 1 else None
-            if axes is None or sorted(int(a) % 4 for a in axes) != [2, 3]:
+            if axes is None or sorted(int(a) % rank for a in axes) != list(range(2, rank)):
                 return None
             shape = r.type(node.inputs[0]).shape
-            pooled = r.tensor(node.outputs[0] + "/pool", TensorType("float32", (*shape[:2], 1, 1)))
+            pooled = r.tensor(node.outputs[0] + "/pool", TensorType("float32", (*shape[:2], *(1,) * (rank - 2))))
             target = r.const(node.outputs[0] + "/shape", np.array(r.type(node.outputs[0]).shape, np.int64))
             return [Node("AveragePool", node.inputs[:1], (pooled,), attrs(kernel_shape=shape[2:]), node.origin),
                     Node("Reshape", (pooled, target), node.outputs, attrs(), node.origin)]
@@ -253,6 +255,50 @@ def two_dimensional(graph: Graph) -> Graph:
                 node.with_(inputs=(x, *w, *node.inputs[2:]), outputs=(y,), attrs=new),
                 Node("Reshape", (y, back), node.outputs, attrs(), node.origin)]
     return rewrite_nodes(graph, rule)
+
+
+def sink_reshapes(graph: Graph) -> Graph:
+    """What `two_dimensional` put after a layer, [N][C][L][1] -> [N][C][L], sinks through elementwise operators and meets its
+    inverse before the next layer: the whole stretch stays 2-D. Two reshapes in a row become one."""
+    def rule(r: Sweep, node: Node):
+        before = r.made.get(node.inputs[0]) if node.op in ("Reshape", "Flatten") else None
+        if before is not None and before.op == "Reshape":
+            x, y = before.inputs[0], node.outputs[0]
+            if r.type(x).same(r.type(y)) and y not in r.outputs:
+                r.rename(y, x)
+                return []
+            return [Node("Reshape", (x, r.const(y + "/shape", np.array(r.type(y).shape, np.int64))), (y,), attrs(), node.origin)]
+        return _sunk(r, node) if node.op in POINTWISE and len(node.outputs) == 1 else None
+    return rewrite_nodes(graph, rule)
+
+
+POINTWISE = frozenset(op.name for op in table.elementwise.OPS)
+
+
+def _squeezed(r: Sweep, name: str) -> str | None:
+    """x where `name` is x without its last axis of one element."""
+    made = r.made.get(name)
+    if made is None or made.op != "Reshape" or r.type(made.inputs[0]).shape != (*r.type(name).shape, 1):
+        return None
+    return made.inputs[0]
+
+
+def _sunk(r: Sweep, node: Node) -> list[Node] | None:
+    y_t = r.type(node.outputs[0])
+    ins = []
+    for i in node.inputs:
+        if not i or r.value(i) is not None:
+            wide = i and r.type(i).size > 1 and not node.attrs.get("axis")
+            ins.append(reshaped(r, i, (*r.type(i).shape, 1)) if wide else i)
+        elif r.type(i).shape == y_t.shape and _squeezed(r, i):
+            ins.append(_squeezed(r, i))
+        else:
+            return None
+    if all(not i or r.value(i) is not None for i in node.inputs):
+        return None
+    y = r.tensor(node.outputs[0] + "/2d", TensorType(y_t.dtype, (*y_t.shape, 1), y_t.q), source=r.tensors[node.outputs[0]].source)
+    back = r.const(node.outputs[0] + "/shape", np.array(y_t.shape, np.int64))
+    return [node.with_(inputs=tuple(ins), outputs=(y,)), Node("Reshape", (y, back), node.outputs, attrs(), node.origin)]
 
 
 def softmax_last(graph: Graph) -> Graph:

@@ -194,11 +194,12 @@ static uint32_t element_bytes(uint8_t dtype)
 static void fill_input(uint8_t *to, const ec_tensor_info *info, uint32_t *state)
 {
     const uint32_t step = element_bytes(info->dtype);
+    const uint32_t bytes = info->bytes / FW_MODEL_ROWS;
 
-    for (uint32_t i = 0u; i < info->bytes; i++) {
+    for (uint32_t i = 0u; i < bytes; i++) {
         to[i] = 0u;
     }
-    for (uint32_t i = 0u; i < info->bytes; i += step) {
+    for (uint32_t i = 0u; i < bytes; i += step) {
         const uint32_t random = next_random(state);
 
         if (info->dtype == EC_FLOAT32) {
@@ -227,11 +228,13 @@ static int run_pattern(void)
     if (code != EXIT_DONE) {
         return code;
     }
-    for (unsigned i = 0u; i < fw_model_info.n_inputs; i++) {
-        fill_input((uint8_t *)fw_model_input(&model, i), &fw_model_info.inputs[i], &state);
-    }
-    if (run_model() != EC_OK) {
-        return EXIT_RUN;
+    for (uint32_t row = 0u; row < FW_MODEL_ROWS; row++) {
+        for (unsigned i = 0u; i < fw_model_info.n_inputs; i++) {
+            fill_input((uint8_t *)fw_model_input(&model, i), &fw_model_info.inputs[i], &state);
+        }
+        if (run_model() != EC_OK) {
+            return EXIT_RUN;
+        }
     }
     for (unsigned i = 0u; i < fw_model_info.n_outputs; i++) {
         hash = hash_bytes(hash, (const uint8_t *)fw_model_output(&model, i), fw_model_info.outputs[i].bytes);
@@ -242,16 +245,17 @@ static int run_pattern(void)
     return EXIT_DONE;
 }
 
-/* Reads one sample. *end is set where the file ends before its first byte; a model without inputs has no samples. */
-static int read_sample(int32_t in, bool *end)
+/* Reads the inputs of one run: row `row` of a sample. *end is set where the file ends before its first byte; a model
+ * without inputs has no samples. */
+static int read_inputs(int32_t in, uint32_t row, bool *end)
 {
     *end = fw_model_info.n_inputs == 0u;
     for (unsigned i = 0u; i < fw_model_info.n_inputs; i++) {
-        const uint32_t bytes = fw_model_info.inputs[i].bytes;
+        const uint32_t bytes = fw_model_info.inputs[i].bytes / FW_MODEL_ROWS;
         const uint32_t got = semihost_read(in, fw_model_input(&model, i), bytes);
 
         if (got != bytes) {
-            *end = i == 0u && got == 0u;
+            *end = row == 0u && i == 0u && got == 0u;
             return *end ? EXIT_DONE : EXIT_INPUT;
         }
     }
@@ -281,11 +285,17 @@ static int run_samples(int32_t in, int32_t out)
     bool end = false;
 
     while (code == EXIT_DONE) {
-        code = read_sample(in, &end);
-        if (code != EXIT_DONE || end) {
-            break;
+        fw_model_start(&model);
+        for (uint32_t row = 0u; row < FW_MODEL_ROWS; row++) {
+            code = read_inputs(in, row, &end);
+            if (code != EXIT_DONE || end) {
+                return code;
+            }
+            if (run_model() != EC_OK) {
+                return EXIT_RUN;
+            }
         }
-        code = run_model() == EC_OK ? write_sample(out) : EXIT_RUN;
+        code = write_sample(out);
     }
     return code;
 }
