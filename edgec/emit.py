@@ -121,7 +121,7 @@ def _rows(p: Program) -> dict | None:
     if p.rowwise is None:
         return None
     row = p.buffers[p.inputs[0]]
-    return {"count": p.rowwise.rows, "bytes": row.nbytes, "progress": p.buffers[p.rowwise.progress].offset}
+    return {"count": p.rowwise.rows, "bytes": row.nbytes, "offset": row.offset, "progress": p.buffers[p.rowwise.progress].offset}
 
 
 def _plain(text: str) -> str:
