@@ -86,6 +86,7 @@ def check(plan):
         b = arena.buffers[n]
         always = [[0, b["bytes"], 0, arena.moment]]
         demand(plan["pieces"][b["piece"]]["parts"] == always, n, "is state, but not alive all the time")
+        arena.bytes(n, 0, b["bytes"])  # the next run needs it
     demand(all(p[4] <= arena.moment for p in arena.parts), "a part lives on after the last moment")
     bound, now, sums = plan["lower_bound"], plan["lower_bound"]["moment"], {}
     alive = {k: p for k, p in enumerate(arena.parts) if p[3] <= now <= p[4]}
