@@ -126,7 +126,8 @@ def _identity(graph: Graph, input: str, output: str, axis: int, out_axis: int) -
 
 def _layer_flow(graph: Graph, node: Node, axes) -> Flow | None:
     x, y = node.inputs[0], node.outputs[0]
-    if graph.const(node.inputs[1]) is None or (node.op == "Conv" and not node.attrs.get("channels_last")):
+    constant = all(graph.const(i) is not None for i in node.inputs[1:] if i)
+    if not constant or len(node.inputs) > 3 or (node.op == "Conv" and not node.attrs.get("channels_last")):
         return None
     last = len(graph.type(x).shape) - 1
     if dense(node):
