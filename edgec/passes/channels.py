@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..fixed import multiplier
+from ..flow import BINARY, VIEWS, dense, slice_of, tracked
 from ..ir import Channels, Graph, Node, QParams, attrs
-from ..ranges import Layer, Range, dense, layer, of_constant, ranges, slice_of, sums, tracked
+from ..ranges import Layer, Range, layer, of_constant, ranges, sums
 from ..reference import run_node
 from ..rewrite import Rewriter, Sweep, rewrite_nodes
 
@@ -173,7 +174,7 @@ class _Channels:
 
     def _changed(self, name: str) -> bool:
         s = self.slots(name)
-        return s is not None and not (self.live[s].all())
+        return s is not None and not self.live[s].all()
 
     def _node(self, r: Rewriter, node: Node) -> Node:
         if not any(self._changed(t) for t in (*node.inputs, *node.outputs) if t):
@@ -182,23 +183,20 @@ class _Channels:
             return self._dense(r, node)
         if node.op == "Conv":
             return self._grouped(r, node)
-        if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+        if node.op in VIEWS:
             shape = r.const(node.outputs[0] + "/shape", np.array(r.type(node.outputs[0]).shape, np.int64))
             return Node("Reshape", (node.inputs[0], shape), node.outputs, attrs(), node.origin)
-        if node.op in ("Concat", "Add", "Sub", "Mul"):
+        if node.op in ("Concat", *BINARY):
             return self._operands(r, node)
         if node.op == "Split":
-            sizes = np.array([r.type(o).shape[int(node.attrs.get("axis", 0))] for o in node.outputs], np.int64)
-            return Node(
-                "Split",
-                (node.inputs[0], r.const(node.outputs[0] + "/sizes", sizes)),
-                node.outputs,
-                attrs(axis=int(node.attrs.get("axis", 0))),
-                node.origin,
+            axis = int(node.attrs.get("axis", 0))
+            sizes = r.const(
+                node.outputs[0] + "/sizes", np.array([r.type(o).shape[axis] for o in node.outputs], np.int64)
             )
+            return Node("Split", (node.inputs[0], sizes), node.outputs, attrs(axis=axis), node.origin)
         return self._slice(r, node) if node.op == "Slice" else node
 
-    def _masks(self, name: str, n: int) -> tuple[Array, Array]:
+    def _state(self, name: str, n: int) -> tuple[Array, Array]:
         """(kept, live) of a tensor's n channels."""
         s = self.slots(name)
         return (np.ones(n, bool), np.ones(n, bool)) if s is None else (self.kept[s], self.live[s])
@@ -207,8 +205,8 @@ class _Channels:
         """The layer without dead rows and columns: what they contributed, and rows that are constant, is in the bias."""
         x, y = self._operand(node), self.ranges[node.outputs[0]]
         of, shape = layer(self.graph, node), self.graph.type(node.inputs[1]).shape
-        x_kept, x_live = self._masks(node.inputs[0], shape[-1])
-        y_kept, y_live = self._masks(node.outputs[0], shape[0])
+        x_kept, x_live = self._state(node.inputs[0], shape[-1])
+        y_kept, y_live = self._state(node.outputs[0], shape[0])
         w = of.w[0].copy()
         gone = np.where(x.constant & ~x_live, x.lo - of.zero_point, 0)
         bias = of.bias + of.zero_point * w.sum((1, 2)) + _inside(of, 0) @ gone
@@ -229,7 +227,7 @@ class _Channels:
 
     def _grouped(self, r: Rewriter, node: Node) -> Node:
         of, w = layer(self.graph, node), self.graph.const(node.inputs[1])
-        y_kept, _ = self._masks(node.outputs[0], w.shape[0])
+        y_kept, _ = self._state(node.outputs[0], w.shape[0])
         bias = of.bias + of.zero_point * w.astype(np.int64).reshape(w.shape[0], -1).sum(1)
         new = self._layer(r, node, w[y_kept], bias[y_kept], y_kept)
         return new.with_(attrs={"group": r.type(node.inputs[0]).shape[-1] // w.shape[-1]})
@@ -254,7 +252,7 @@ class _Channels:
         y, inputs, start = node.outputs[0], [], 0
         y_t, axis = self.graph.type(y), self.ranges[y].axis
         joined = node.op == "Concat" and int(node.attrs["axis"]) % len(y_t.shape) == axis
-        y_kept, _ = self._masks(y, y_t.shape[axis])
+        y_kept, _ = self._state(y, y_t.shape[axis])
         for i in node.inputs:
             t = self.graph.tensors[i]
             own = axis - len(y_t.shape) + len(t.type.shape)
@@ -275,14 +273,8 @@ class _Channels:
             first = range(self.graph.type(x).shape[axis])[cut[axis]][0]
             begin = int(self.kept[self.slots(x)][:first].sum())
             cut[axis] = slice(begin, begin + r.type(node.outputs[0]).shape[axis], 1)
-        columns = [
-            list(cut),
-            [c.start for c in cut.values()],
-            [c.stop for c in cut.values()],
-            [c.step for c in cut.values()],
-        ]
-        which, starts, ends, steps = (r.const(f"{node.outputs[0]}/cut", np.array(v, np.int64)) for v in columns)
-        return node.with_(inputs=(x, starts, ends, which, steps))
+        numbers = np.array([(c.start, c.stop, axis, c.step) for axis, c in cut.items()], np.int64)  # of one axis each
+        return node.with_(inputs=(x, *(r.const(node.outputs[0] + "/cut", column) for column in numbers.T)))
 
 
 def _inside(of: Layer, case: int) -> Array:
