@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from . import paths, render_c
+from .dtypes import words as stored_words
 from .errors import EdgecError
 from .loop_verify import root, statements
 from .loops import Buffer, Call, Function, Program, Store
@@ -170,7 +171,7 @@ def _array(b: Buffer, c_name: str) -> dict:
 
 def array_text(data: np.ndarray) -> str:
     """The elements of a flat array as lines of C constants."""
-    words = _words(data)
+    words = _words(stored_words(data))
     per_line = max(1, (render_c.WIDTH - 4) // (max(map(len, words)) + 2))
     rows = (", ".join(words[i:i + per_line]) for i in range(0, len(words), per_line))
     return "    " + ",\n    ".join(rows)

@@ -13,12 +13,11 @@ import cffi
 import numpy as np
 
 from . import package, paths, toolchain
+from .dtypes import NUMBERS, from_bytes, numpy_type, to_bytes
 from .errors import ToolchainError, UsageError, ValidationError
 from .poison import Poison
 
-# ONNX TensorProto numbers, as ec.h has them.
-DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
-          10: "float16", 11: "float64", 12: "uint32", 13: "uint64"}
+DTYPES = {number: name for name, number in NUMBERS.items()}
 
 _CDEF = """
 typedef struct { const char *name; const int32_t *shape; uint32_t bytes; uint8_t dtype; uint8_t rank; float scale;
@@ -102,11 +101,11 @@ class HostModel:
             raise UsageError(f"{len(arrays)} inputs given, the model has {len(self.inputs)}", where=self.name,
                              fix="give one array per input")
         for array, info in zip(arrays, self.inputs, strict=True):
-            if array.dtype != info.dtype or array.nbytes != info.nbytes:
+            if array.dtype != numpy_type(info.dtype) or array.size != np.prod(info.shape, dtype=np.int64):
                 raise UsageError(f"input is {array.dtype}{list(array.shape)}", where=info.name,
                                  fix=f"give {info.dtype}{list(info.shape)}")
-        raw = self.run_bytes([a.tobytes() for a in arrays])
-        return [np.frombuffer(r, i.dtype).reshape(i.shape) for r, i in zip(raw, self.outputs, strict=True)]
+        raw = self.run_bytes([to_bytes(a) for a in arrays])
+        return [from_bytes(r, i.dtype, i.shape) for r, i in zip(raw, self.outputs, strict=True)]
 
     def run_bytes(self, inputs: Sequence[bytes], poison: Poison | None = None) -> list[bytes]:
         """`run` on raw bytes, in and out: the form that `emulator.run` has. poison: of the package's plan."""

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from .dtypes import nbytes
+
 Shape = tuple[int, ...]
 
 
@@ -62,7 +64,7 @@ class TensorType:
 
     @property
     def nbytes(self) -> int:
-        return self.size * np.dtype(self.dtype).itemsize
+        return nbytes(self.dtype, self.size)
 
     def same(self, other: TensorType) -> bool:
         return (self.dtype == other.dtype and self.shape == other.shape

@@ -21,7 +21,7 @@ INT_RANGE: dict[str, Interval] = {
     **{f"uint{b}": (0, (1 << b) - 1) for b in (8, 16, 32, 64)},
     "bool": (0, 1),
 }
-DTYPES = frozenset(INT_RANGE) | {"float32"}
+DTYPES = frozenset(INT_RANGE) | {"float32", "float64"}  # of expressions
 FUEL = 200  # rewrites that one proof may try
 
 

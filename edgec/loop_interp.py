@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from .dtypes import PACKED, REAL, WIDE, computed, from_bytes, from_words, numpy_type, to_bytes, words
 from .errors import EdgecError
 from .loop_index import INT_RANGE
 from .loop_verify import root
@@ -42,7 +43,22 @@ from .loops import (
     tick_loop,
 )
 
-Memory = dict[str, np.ndarray]
+def _memory_type(dtype: str) -> np.dtype:
+    """The elements of a buffer's array: packed ones stay packed."""
+    return np.dtype(np.uint8) if dtype in PACKED else numpy_type(dtype)
+
+
+class Memory(dict[str, np.ndarray]):
+    """Every buffer as a flat array by name; `packed`: dtype and elements of those with several elements in a byte."""
+
+    def __init__(self):
+        super().__init__()
+        self.packed: dict[str, tuple[str, int]] = {}
+
+    def size(self, name: str) -> int:
+        return self.packed[name][1] if name in self.packed else self[name].size
+
+
 Env = dict[str, object]
 UNWRITTEN = 0xA5  # what the arena holds before anything is written
 
@@ -71,9 +87,9 @@ def run(p: Program, inputs: Sequence[np.ndarray], after: Callable[[Function, Mem
     for name, x in zip(p.inputs, inputs, strict=True):
         x = np.asarray(x)
         b = p.buffers[name]
-        if x.size != b.size or x.dtype != memory[name].dtype:
+        if x.size != b.size or x.dtype != numpy_type(b.dtype):
             raise MeaningError(f"input {name} is {x.dtype}[{x.size}], not {b.dtype}[{b.size}]")
-        memory[name][:] = x.reshape(-1)
+        memory[name][:] = np.frombuffer(to_bytes(x), memory[name].dtype)
     with np.errstate(all="ignore"):
         for k, step in enumerate(p.steps):
             env: Env = {}
@@ -89,7 +105,7 @@ def run(p: Program, inputs: Sequence[np.ndarray], after: Callable[[Function, Mem
             if p.rowwise and step is p.steps[0] and memory[p.rowwise.progress][0] != p.rowwise.rows:
                 break
     state.update({name: memory[name].copy() for name in kept})
-    return [memory[o].copy() for o in p.outputs]
+    return [from_bytes(memory[o].tobytes(), p.buffers[o].dtype, (p.buffers[o].size,)) for o in p.outputs]
 
 
 def _watched(f: Function, step: int, memory: Memory, watch) -> Sequence[Stmt]:
@@ -115,16 +131,17 @@ def allocate(p: Program) -> Memory:
     ram = [b for b in p.buffers.values() if b.place != "rom" and not b.alias]
     planned = p.arena_bytes >= 0 and all(b.offset >= 0 for b in ram)
     arena = np.full(p.arena_bytes if planned else 0, UNWRITTEN, np.uint8)
-    memory: Memory = {}
+    memory = Memory()
+    memory.packed = {b.name: (b.dtype, b.size) for b in p.buffers.values() if b.dtype in PACKED}
     for b in ram:
         raw = arena[b.offset:b.offset + b.nbytes] if planned else np.full(b.nbytes, UNWRITTEN, np.uint8)
-        memory[b.name] = raw.view(b.dtype)
+        memory[b.name] = raw.view(_memory_type(b.dtype))
     for b in p.buffers.values():
         if b.place == "rom":
-            memory[b.name] = b.data.view()
+            memory[b.name] = np.frombuffer(to_bytes(b.data), _memory_type(b.dtype)).view()
             memory[b.name].flags.writeable = False
         elif b.alias:
-            memory[b.name] = memory[root(p, b.name).name].view(np.uint8)[:b.nbytes].view(b.dtype)
+            memory[b.name] = memory[root(p, b.name).name].view(np.uint8)[:b.nbytes].view(_memory_type(b.dtype))
     return memory
 
 
@@ -160,14 +177,30 @@ def _statement(s: Stmt, memory: Memory) -> Callable[[Env], None]:
             index, value, array = _index(s.index, s.buffer, memory), _expr(s.value, memory), memory[s.buffer]
             if not array.flags.writeable:
                 raise MeaningError(f"a store into {s.buffer}, which is constant")
+            if s.buffer in memory.packed:
+                dtype = memory.packed[s.buffer][0]
+                return lambda env: _set_packed(array, dtype, index(env), value(env))
             return lambda env: array.__setitem__(index(env), value(env))
         case Call():
             return lambda env: _call(s, env, memory)
     raise TypeError(type(s).__name__)
 
 
+def _get_packed(array: np.ndarray, dtype: str, i: int):
+    n = PACKED[dtype]
+    x = from_words(array[i * n // 8:][:1] >> np.uint8(i * n % 8), dtype, 1)[0]
+    return np.float32(x) if computed(dtype) == "float32" else int(x)
+
+
+def _set_packed(array: np.ndarray, dtype: str, i: int, value) -> None:
+    n = PACKED[dtype]
+    at, shift, mask = i * n // 8, i * n % 8, (1 << n) - 1
+    word = int(words(np.asarray([value]).astype(numpy_type(dtype)))[0]) & mask
+    array[at] = int(array[at]) & ~(mask << shift) & 255 | word << shift
+
+
 def _index(e: Expr, buffer: str, memory: Memory) -> Callable[[Env], int]:
-    index, size = _expr(e, memory), memory[buffer].size
+    index, size = _expr(e, memory), memory.size(buffer)
 
     def checked(env):
         i = index(env)
@@ -241,6 +274,11 @@ def _expr(e: Expr, memory: Memory) -> Callable[[Env], object]:
             return operator.itemgetter(e.name)
         case Load():
             index, array = _index(e.index, e.buffer, memory), memory[e.buffer]
+            if e.buffer in memory.packed:
+                dtype = memory.packed[e.buffer][0]
+                return lambda env: _get_packed(array, dtype, index(env))
+            if str(array.dtype) in WIDE:
+                return lambda env: np.float32(array[index(env)])
             if array.dtype.kind == "f":
                 return lambda env: array[index(env)]
             return lambda env: array.item(index(env))
@@ -275,7 +313,7 @@ def binary(op: str, dtype: str, a, b):
         return bool(_COMPARE[op](a, b))
     if op in ("min", "max"):  # the second operand where it is smaller (greater) or not a number
         return b if (b < a if op == "min" else a < b) or b != b else a
-    if dtype == "float32":
+    if dtype in REAL:
         return np.divide(a, b) if op == "/" else _EXACT[op](a, b)
     if dtype == "bool":
         return bool(_EXACT[op](a, b))
@@ -304,10 +342,10 @@ def convert(x, source: str, dtype: str):
     """cast: float to integer truncates and saturates (NaN gives 0), integer to integer wraps, to bool is x != 0."""
     if dtype == "bool":
         return bool(x != 0)
-    if dtype == "float32":
-        return np.dtype(source).type(x).astype(np.float32)
+    if dtype in REAL:
+        return np.dtype(source).type(x).astype(dtype)
     lo, hi = INT_RANGE[dtype]
-    if source != "float32":
+    if source not in REAL:
         value = int(x) & ((1 << np.dtype(dtype).itemsize * 8) - 1)
         return value - (1 << np.dtype(dtype).itemsize * 8) if value > hi else value
     if x != x:
@@ -338,4 +376,4 @@ def function(name: str, dtype: str, source: str, args: list):
             return bool(np.isnan(x))
         case "isinf":
             return bool(np.isinf(x))
-    return np.float32(_REAL[name](*map(np.float64, args)))
+    return np.dtype(dtype).type(_REAL[name](*map(np.float64, args)))

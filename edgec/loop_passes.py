@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .dtypes import REAL, WIDE
 from .loop_index import INT_RANGE, Scope, from_linear, linear, lower, measure, upper
 from .loop_interp import MeaningError, binary, function
 from .loop_verify import Uses, expressions, nodes, outer_scope, root, statements, uses, verify
@@ -269,7 +270,7 @@ def _simpler_bin(e: Bin, scope: Scope) -> Expr:
             (al, ah), (bl, bh) = a.interval, b.interval
             if ah <= bl or bh <= al:
                 return e.a if (ah <= bl) == (e.op == "min") else e.b
-        case Bin("*" | "/", x, Const(1.0)) | Bin("*", Const(1.0), x) if a.dtype == "float32":
+        case Bin("*" | "/", x, Const(1.0)) | Bin("*", Const(1.0), x) if a.dtype in REAL:
             return x
         case Bin("+" | "-" | "*") if a.dtype == "int32":
             return _linear_form(e, scope)
@@ -286,7 +287,7 @@ def _folded(e: Expr, compute: Callable[[], object]) -> Expr:
     except MeaningError:
         return e
     dtype = dtype_of(e)
-    return Const(float(value) if dtype == "float32" else value, dtype)
+    return Const(float(value) if dtype in REAL else value, dtype)
 
 
 def _values(*constants: Const) -> list:
@@ -447,6 +448,8 @@ def _fuse(p: Program, a: _Work, b: _Work, family: Mapping[str, set[str]],
     if streamed or len(between) != 1 or between[0] not in private:
         return None, ""
     t, = between
+    if p.buffers[t].dtype in WIDE:  # a store rounds
+        return None, ""
     if t in a.uses.reads | b.uses.writes or b.uses.writes & (a.uses.reads | a.uses.writes):
         return None, ""
     body = _fused_body(p, a.f.body, b.f.body, t, family[t])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .dtypes import NUMBERS, REAL, computed, numpy_type
 from .errors import EdgecError
 from .loop_index import DTYPES, INT_RANGE, Measure, Scope, linear, lower, measure, upper
 from .loops import (
@@ -42,6 +43,7 @@ REAL_FUNCTIONS = {
     **dict.fromkeys("floor ceil round rint trunc".split(), 1),
     "pow": 2, "fmod": 2,
 }
+DOUBLE_FUNCTIONS = frozenset("floor ceil round rint trunc fmod sqrt".split())  # those that float64 has too
 PREDICATES = ("isnan", "isinf")
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -187,7 +189,7 @@ class _Verifier:
         for name, b in self.p.buffers.items():
             self.stmt = f"buffer {name}"
             self.need(b.name == name, f"it is called {b.name}")
-            self.need(b.dtype in DTYPES, f"unknown dtype {b.dtype}")
+            self.need(b.dtype in NUMBERS, f"unknown dtype {b.dtype}")
             self.need(b.place in PLACES, f"unknown place {b.place}")
             self.need(b.size >= 1, f"a size of {b.size} elements")
             self.need(b.align >= 1 and b.align & b.align - 1 == 0, f"an alignment of {b.align}")
@@ -206,7 +208,7 @@ class _Verifier:
             self.need(b.data is not None and not b.alias, "a rom buffer needs data of its own")
         if b.data is not None:
             self.need(b.place == "rom", f"data in {b.place}")
-            self.need(b.data.shape == (b.size,) and b.data.dtype == np.dtype(b.dtype),
+            self.need(b.data.shape == (b.size,) and b.data.dtype == numpy_type(b.dtype),
                       f"data are {b.data.dtype}{list(b.data.shape)}, not {b.dtype}[{b.size}]")
 
     def check_memory(self, b: Buffer) -> None:
@@ -219,7 +221,7 @@ class _Verifier:
             self.need(b.nbytes <= r.nbytes, f"a view of {b.nbytes} bytes of {r.name}, which has {r.nbytes}")
             self.need(b.offset in (-1, r.offset), f"a view at {b.offset} of {r.name} at {r.offset}")
         elif b.place != "rom" and self.p.arena_bytes >= 0 and b.offset >= 0:
-            align, end = max(b.align, np.dtype(b.dtype).itemsize), b.offset + b.nbytes
+            align, end = max(b.align, numpy_type(b.dtype).itemsize), b.offset + b.nbytes
             self.need(b.offset % align == 0, f"offset {b.offset} is not aligned to {align}")
             self.need(end <= self.p.arena_bytes, f"it ends at {end}, the arena has {self.p.arena_bytes}")
 
@@ -242,7 +244,7 @@ class _Verifier:
             self.need(known, f"in-place pair of unknown buffers {out}, {source}")
             a, b = self.p.buffers[out].dtype, self.p.buffers[source].dtype
             # C compilers may reorder accesses of two types to one place, except through the byte types
-            ok = a == b or np.dtype(a).itemsize == np.dtype(b).itemsize == 1
+            ok = a == b or numpy_type(a).itemsize == numpy_type(b).itemsize == 1
             self.need(ok, f"in-place pair of {a} and {b}: {out}, {source}")
         self.check_body(f.body, outer_scope(self.p, f, u))
         return u.writes
@@ -296,7 +298,7 @@ class _Verifier:
                 self.need(b.place not in ("rom", "input"), f"{s.buffer} is in {b.place}")
                 self.check_index(s.index, b.size, scope, s.buffer)
                 m = self.measure(s.value, scope)
-                self.need(m.dtype == b.dtype, f"{s.buffer} is {b.dtype}, the value {m.dtype}")
+                self.need(m.dtype == computed(b.dtype), f"{s.buffer} is {b.dtype}, the value {m.dtype}")
             case Call():
                 self.check_call(s, scope)
             case _:
@@ -371,7 +373,7 @@ class _Verifier:
                 self.check_fn(e, args)
             case Load():
                 b = self.p.buffers[e.buffer]
-                self.need(b.dtype == e.dtype, f"{e.buffer} is {b.dtype}, loaded as {e.dtype}")
+                self.need(computed(b.dtype) == e.dtype, f"{e.buffer} is {b.dtype}, loaded as {e.dtype}")
                 self.check_index(e.index, b.size, scope, e.buffer, args[0])
 
     def check_const(self, e: Const) -> None:
@@ -383,7 +385,7 @@ class _Verifier:
 
     def check_bin(self, e: Bin, a: Measure, b: Measure) -> None:
         self.need(a.dtype == b.dtype, f"operands of {e.op} are {a.dtype} and {b.dtype}", e)
-        boolean, real = a.dtype == "bool", a.dtype == "float32"
+        boolean, real = a.dtype == "bool", a.dtype in REAL
         match e.op:
             case "+" | "-" | "*" | "min" | "max" | "<" | "<=":
                 self.need(not boolean, f"{e.op} of bool", e)
@@ -419,9 +421,9 @@ class _Verifier:
             case "not":
                 ok = dtypes == ["bool"] and e.dtype == "bool"
             case _ if e.name in PREDICATES:
-                ok = dtypes == ["float32"] and e.dtype == "bool"
+                ok = len(dtypes) == 1 and dtypes[0] in REAL and e.dtype == "bool"
             case _ if e.name in REAL_FUNCTIONS:
-                ok = dtypes == ["float32"] * REAL_FUNCTIONS[e.name] and e.dtype == "float32"
+                ok = dtypes == [e.dtype] * REAL_FUNCTIONS[e.name] and (e.dtype == "float32" or e.dtype == "float64" and e.name in DOUBLE_FUNCTIONS)
             case _:
                 self.fail(f"unknown function {e.name}")
         self.need(ok, f"{e.name} of {', '.join(dtypes)} to {e.dtype}", e)

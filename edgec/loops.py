@@ -13,6 +13,8 @@ from typing import Any, Union
 
 import numpy as np
 
+from .dtypes import nbytes
+
 # --- expressions -------------------------------------------------------------------------------
 
 
@@ -180,7 +182,7 @@ class Buffer:
 
     @property
     def nbytes(self) -> int:
-        return self.size * np.dtype(self.dtype).itemsize
+        return nbytes(self.dtype, self.size)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from .dtypes import WIDE, computed, nbytes, numpy_type
 from .errors import UnsupportedError
 from .ir import Graph, Node, TensorType, origins
 from .loops import (
@@ -97,7 +98,11 @@ class _Lowering(Lowering):
     # --- what operators ask ---
 
     def type(self, tensor: str) -> TensorType:
-        return self.graph.type(tensor)
+        t = self.graph.type(tensor)
+        return t if computed(t.dtype) == t.dtype else replace(t, dtype=computed(t.dtype))
+
+    def stored(self, tensor: str) -> str:
+        return self.graph.type(tensor).dtype
 
     def value(self, tensor: str) -> np.ndarray | None:
         return self.graph.const(tensor)
@@ -138,7 +143,7 @@ class _Lowering(Lowering):
         if self.buffers[source].place == "rom":  # a constant output: there is nothing to run
             self.of[output] = source
         else:
-            t = self.type(output)
+            t = self.graph.type(output)
             name = self._identifier(output)
             place = "output" if output in self.graph.outputs else "arena"
             root = self.buffers[source].alias or source
@@ -147,7 +152,9 @@ class _Lowering(Lowering):
         self.is_view = True
 
     def inplace(self, output: str, input: str) -> None:
-        self.pairs.append((self.buffer(output), self.buffer(input)))
+        types = [self.graph.type(t).dtype for t in (output, input)]
+        if types[0] == types[1] or not set(types) & set(WIDE):
+            self.pairs.append((self.buffer(output), self.buffer(input)))
 
     def macs(self, n: int) -> None:
         self.count += int(n)
@@ -291,10 +298,10 @@ class _Lowering(Lowering):
 
     def _shared(self, label: str, dtype: str, elements: int) -> str:
         """A view of the region's working buffer of this label, which all its groups share: one runs at a time."""
-        nbytes = int(elements) * np.dtype(dtype).itemsize
+        size = nbytes(dtype, int(elements))
         root = self.pool_names.setdefault(label, "") or self._identifier(f"stream_{label}")
         self.pool_names[label] = root
-        self.pool[label] = max(self.pool.get(label, 0), nbytes)
+        self.pool[label] = max(self.pool.get(label, 0), size)
         name = self._identifier(f"{label}_view")
         self.buffers[name] = Buffer(name, dtype, int(elements), "arena", alias=root, align=16)
         return name
@@ -302,7 +309,7 @@ class _Lowering(Lowering):
     # --- names and buffers ---
 
     def _add(self, tensor: str, place: str) -> None:
-        t = self.type(tensor)
+        t = self.graph.type(tensor)
         name = self._identifier(tensor)
         self.buffers[name] = Buffer(name, t.dtype, t.size, place, align=_align(t.dtype))
         self.of[tensor] = name
@@ -358,4 +365,4 @@ def _unsigned(values) -> str:
 
 def _align(dtype: str) -> int:
     """Whole words, so that kernels may load four bytes at a time; 64-bit types by their size."""
-    return max(4, np.dtype(dtype).itemsize)
+    return max(4, numpy_type(dtype).itemsize)

@@ -13,6 +13,7 @@ import onnx.reference
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from . import qoperator
+from .dtypes import NUMBERS, numpy_type
 from .errors import ModelError, UnsupportedError, UsageError
 from .ir import Graph, Node, Tensor, TensorType, attrs
 from .ops import table
@@ -23,13 +24,14 @@ NOT_FOLDED = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormal
               "Bernoulli"}
 
 
-def load(path: str | Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
-    """Reads an ONNX file. `shapes` fixes symbolic input shapes by input name.
+def load(path: str | Path, shapes: Mapping[str, tuple[int, ...]] | None = None,
+         constants: Mapping[str, np.ndarray] | None = None) -> Graph:
+    """Reads an ONNX file. `shapes` fixes symbolic input shapes by input name; `constants` makes inputs constants.
 
     Raises ModelError (missing, damaged, invalid, NaN weights), UsageError (symbolic shape without `shapes`) and
     UnsupportedError (all nodes that edgec has no operator for, at once)."""
     model = read(Path(path))
-    return from_model(model, Path(path).stem, shapes, where=str(path))
+    return from_model(model, Path(path).stem, shapes, where=str(path), constants=constants)
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -61,8 +63,9 @@ def read(path: Path) -> onnx.ModelProto:
 
 
 def from_model(model: onnx.ModelProto, name: str, shapes: Mapping[str, tuple[int, ...]] | None = None,
-               where: str = "") -> Graph:
+               where: str = "", constants: Mapping[str, np.ndarray] | None = None) -> Graph:
     """Graph of a ModelProto in memory; see `load`."""
+    model = _with_constants(model, constants or {})
     if any(o.type.HasField("tensor_type") and not o.type.tensor_type.HasField("shape") for o in model.graph.output):
         model = shape_inference.infer_shapes(model)  # the checker wants every output's shape; some exporters leave it out
     _check(model, where)
@@ -71,6 +74,22 @@ def from_model(model: onnx.ModelProto, name: str, shapes: Mapping[str, tuple[int
     graph = _Import(model, name, notes).run()
     _refuse(graph)
     return graph
+
+
+def _with_constants(model: onnx.ModelProto, constants: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """The model with inputs replaced by constants."""
+    if not constants:
+        return model
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    inputs = {i.name: i for i in model.graph.input}
+    for name, value in constants.items():
+        if name not in inputs:
+            raise UsageError(f"--const names an input that the model does not have: {name}",
+                             fix="its inputs: " + ", ".join(inputs))
+        dtype = helper.tensor_dtype_to_np_dtype(inputs[name].type.tensor_type.elem_type)
+        model.graph.input.remove(inputs[name])
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value).astype(dtype), name))
+    return model
 
 
 def _check(model: onnx.ModelProto, where: str) -> None:
@@ -122,8 +141,6 @@ def _fix_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> l
             new = [1, *dims[1:]]
         else:
             new = dims
-        if any(n <= 0 for n in new):
-            raise UnsupportedError(f"input {i.name} has no elements: shape {new}", where=f"input {i.name}", fix="every dimension must be at least 1")
         if new != dims:
             changed = True
             i.CopyFrom(helper.make_tensor_value_info(i.name, t.elem_type, new))
@@ -149,10 +166,17 @@ class _Import:
             self.constant(init.name, _array(init))
         if g.sparse_initializer:
             raise UnsupportedError("sparse initializers", where=g.sparse_initializer[0].values.name, fix="export dense weights")
-        inputs = [i.name for i in g.input if i.name not in self.tensors]
+        declared = [*g.value_info, *g.output]
+        self.declared = {v.name: t for v in declared if (t := _static(v.type.tensor_type)) is not None}
+        inputs = []
         for i in g.input:
             if i.name not in self.tensors:
                 shape = tuple(d.dim_value for d in i.type.tensor_type.shape.dim)
+                if 0 in shape:  # nothing to read: its value is known
+                    self.notes.append(f"input {i.name} has no elements and is left out")
+                    self.constant(i.name, np.zeros(shape, numpy_type(_dtype(i.type.tensor_type.elem_type, i.name))))
+                    continue
+                inputs.append(i.name)
                 self.tensors[i.name] = Tensor(i.name, TensorType(_dtype(i.type.tensor_type.elem_type, i.name), shape), source=i.name)
         for node in g.node:
             self.visit(node)
@@ -166,7 +190,10 @@ class _Import:
         for o in outputs:
             if o not in self.tensors:
                 raise ModelError(f"output {o} is made by no node", where=o, fix="export the network again")
-        return Graph(self.name, tuple(self.nodes), self.tensors, tuple(inputs), tuple(outputs), tuple(self.notes))
+        empty = [o for o in outputs if self.tensors[o].type.size == 0]
+        self.notes += [f"output {o} has no elements and is left out" for o in empty]
+        kept = tuple(o for o in outputs if o not in empty)
+        return Graph(self.name, tuple(self.nodes), self.tensors, tuple(inputs), kept, tuple(self.notes))
 
     def constant(self, name: str, data: np.ndarray) -> str:
         self.tensors[name] = Tensor(name, TensorType(str(data.dtype), data.shape), data, source=name)
@@ -235,6 +262,8 @@ class _Import:
             types = [_static(found[o].tensor_type) if o in found else None for o in node.output]
             if all(t is not None for t, o in zip(types, node.output, strict=True) if o):
                 return types
+        if all(o in self.declared for o in node.output if o):
+            return [self.declared.get(o) for o in node.output]
         if op is not None and op.infer is not None:
             n = self.upgrade(node, domain)
             return op.infer(n, [self.tensors[i].type if i else None for i in n.inputs],
@@ -247,10 +276,14 @@ class _Import:
         for output, t in zip(outputs, self.types(node, domain), strict=False):
             if output:
                 if t.size == 0:
-                    raise UnsupportedError(f"tensor {output} has no elements: {t}", where=self.label(node),
-                                           fix="remove the layer that makes it")
+                    self.constant(output, np.zeros(t.shape, numpy_type(t.dtype)))
+                    continue
                 self.tensors[output] = Tensor(output, t, source=output)
-        self.nodes.append(self.upgrade(node, domain))
+        if any(o and self.tensors[o].data is None for o in outputs):
+            made = self.upgrade(node, domain)
+            if made.op == "Concat":
+                made = made.with_(inputs=tuple(i for i in made.inputs if self.tensors[i].type.size))
+            self.nodes.append(made)
 
     def upgrade(self, node: onnx.NodeProto, domain: str) -> Node:
         """The node in the newest attribute form: what became an input in a later opset becomes a constant input."""
@@ -403,13 +436,17 @@ def _attribute(a: onnx.AttributeProto):
 
 def _dtype(elem_type: int, where: str) -> str:
     try:
-        return str(helper.tensor_dtype_to_np_dtype(elem_type))
-    except KeyError as e:
-        raise UnsupportedError(f"element type {elem_type} of {where}", where=where, fix="use float32 or integer tensors") from e
+        name = str(helper.tensor_dtype_to_np_dtype(elem_type))
+    except KeyError:
+        name = f"number {elem_type}"
+    if name not in NUMBERS:
+        kind = "string" if name == "object" else name
+        raise UnsupportedError(f"element type {kind}", where=where, fix="use real, integer or bool tensors")
+    return name
 
 
 def _type_proto(t: TensorType) -> onnx.TypeProto:
-    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(np.dtype(t.dtype)), t.shape)
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(numpy_type(t.dtype)), t.shape)
 
 
 def _static(t: onnx.TypeProto.Tensor) -> TensorType | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .dtypes import PACKED, REAL, SHORT as STORED, WIDE, nbytes, numpy_type
 from .loop_index import measure
 from .loop_verify import REAL_FUNCTIONS, expressions, nodes, root, statements, uses
 from .loops import (
@@ -43,12 +44,14 @@ from .loops import (
 WIDTH = 110
 INDENT = "    "
 C_TYPE = {**{f"{u}int{b}": f"{u}int{b}_t" for u in ("", "u") for b in (8, 16, 32, 64)},
-          "float32": "float", "bool": "bool"}
+          "float32": "float", "float64": "double", "bool": "bool"}
 SHORT = {**{f"int{b}": f"i{b}" for b in (8, 16, 32, 64)}, **{f"uint{b}": f"u{b}" for b in (8, 16, 32, 64)},
-         "float32": "f32"}
+         "float32": "f32", "float64": "f64"}
 NARROW = frozenset({"int8", "int16", "uint8", "uint16"})
 MATH = {**{n: f"ec_{n}f" for n in REAL_FUNCTIONS},
         "rint": "ec_roundf", "abs": "ec_fabsf", "isnan": "ec_isnan", "isinf": "ec_isinf"}
+DOUBLE = {"rint": "round_double", "isnan": "isnan_double", "isinf": "isinf_double",
+          **{n: f"{n}_double" for n in "abs floor ceil round trunc fmod sqrt".split()}}
 
 # Names that generated code must not declare: keywords of C and C++, names of the included headers, predefined macros.
 RESERVED = frozenset("""
@@ -116,8 +119,8 @@ def literal(value, dtype: str) -> str:
     """The value as a C constant of (or exactly convertible to) the dtype."""
     if dtype == "bool":
         return "true" if value else "false"
-    if dtype == "float32":
-        return real(np.float32(value))
+    if dtype in REAL:
+        return real(np.dtype(dtype).type(value))
     v = int(value)
     if dtype in ("int32", "int64") and v == -(1 << int(dtype[3:]) - 1):
         return f"{dtype.upper()}_MIN"
@@ -126,13 +129,13 @@ def literal(value, dtype: str) -> str:
     return f"{v}u" if dtype == "uint32" else str(v)
 
 
-def real(x: np.float32) -> str:
-    """The shortest decimal float constant that is exactly x."""
+def real(x: np.float32 | np.float64) -> str:
+    """The shortest decimal constant that is exactly x, of its own type."""
     if np.isnan(x):
         return "EC_NAN"
     if np.isinf(x):
         return "EC_INFINITY" if x > 0 else "-EC_INFINITY"
-    return f"{x!s}f"
+    return f"{x!s}f" if x.dtype == np.float32 else str(x)
 
 
 def param(value: int | float) -> str:
@@ -208,12 +211,19 @@ def _comment(p: Program, f: Function, types: Mapping[str, str]) -> str:
 
 def storage(b: Buffer) -> str:
     """The element type in memory: a bool is a byte that may hold any value."""
+    if b.dtype in WIDE:
+        return "uint16_t" if numpy_type(b.dtype).itemsize == 2 else "uint8_t"
     return "uint8_t" if b.dtype == "bool" else C_TYPE[b.dtype]
+
+
+def words(b: Buffer) -> int:
+    """Elements of its C array: packed ones share bytes."""
+    return nbytes(b.dtype, b.size) if b.dtype in PACKED else b.size
 
 
 def rom_declaration(b: Buffer, c_name: str) -> str:
     """Declares a constant array. The alignment must be the same wherever it is declared: compilers rely on it."""
-    return f"const {storage(b)} {c_name}[{b.size}] EC_ALIGNED({max(b.align, np.dtype(b.dtype).itemsize)})"
+    return f"const {storage(b)} {c_name}[{words(b)}] EC_ALIGNED({max(b.align, numpy_type(b.dtype).itemsize)})"
 
 
 def _initialiser(call: Call) -> str:
@@ -364,7 +374,14 @@ class _Step:
                 return [f"{indent}{self.assign(s)};"]
             case Store():
                 value = self.text(s.value)
-                if self.p.buffers[s.buffer].dtype == "bool":
+                dtype = self.p.buffers[s.buffer].dtype
+                if dtype in WIDE:
+                    self.headers.add("ec_types.h")
+                if dtype in PACKED:
+                    return [f"{indent}ec_store_{STORED[dtype]}({self.pointer(s.buffer)}, {self.text(s.index)}, {value});"]
+                if dtype in WIDE:
+                    value = f"ec_f32_to_{STORED[dtype]}({value})"
+                if dtype == "bool":
                     value = f"(uint8_t)({value})"
                 return [f"{indent}{self.pointer(s.buffer)}[{self.text(s.index)}] = {value};"]
             case Call():
@@ -481,7 +498,14 @@ class _Step:
                 self.named.add(self.vars[e.name])
                 return self.vars[e.name], _ATOM, e.dtype
             case Load():
+                stored = self.p.buffers[e.buffer].dtype
+                if stored in WIDE:
+                    self.headers.add("ec_types.h")
+                if stored in PACKED:
+                    return f"ec_load_{STORED[stored]}({self.pointer(e.buffer)}, {self.text(e.index)})", _ATOM, e.dtype
                 text = f"{self.pointer(e.buffer)}[{self.text(e.index)}]"
+                if stored in WIDE:
+                    return f"ec_{STORED[stored]}_to_f32({text})", _ATOM, e.dtype
                 return (f"({text} != 0)", _ATOM, "bool") if e.dtype == "bool" else (text, _ATOM, e.dtype)
             case Bin():
                 return self.binary(e)
@@ -518,7 +542,7 @@ class _Step:
 
     def helper(self, name: str, dtype: str, *args: Expr) -> str:
         """A call of ec_scalar.h; narrow integers use the int32 one."""
-        self.headers.add("ec_scalar.h")
+        self.headers.add("ec_double.h" if dtype == "float64" else "ec_scalar.h")
         kind = SHORT["int32" if dtype in NARROW else dtype]
         return f"ec_{name}_{kind}({', '.join(map(self.text, args))})"
 
@@ -542,8 +566,11 @@ class _Step:
                 return self.narrowed(f"{minus}{self.sub(e.args[0], _ATOM)}", precedence, e.dtype)
             case "abs" if e.dtype[0] == "u":
                 return self.expr(e.args[0])
-            case "abs" if e.dtype != "float32":
+            case "abs" if e.dtype not in REAL:
                 return self.narrowed(self.helper("abs", e.dtype, *e.args), _ATOM, e.dtype)
+            case _ if e.name in MATH and dtype_of(e.args[0]) == "float64":
+                self.headers.add("ec_double.h")
+                return f"ec_{DOUBLE.get(e.name, e.name)}({', '.join(map(self.text, e.args))})", _ATOM, e.dtype
             case _ if e.name in MATH:
                 self.headers.add("ec_math.h")
                 return f"{MATH[e.name]}({', '.join(map(self.text, e.args))})", _ATOM, e.dtype
@@ -553,8 +580,8 @@ class _Step:
         source = dtype_of(x)
         if dtype == "bool":
             return f"{self.sub(x, _ADD)} != {literal(0, source)}", _OTHER, "bool"
-        if source == "float32" and dtype != "float32":
-            self.headers.add("ec_scalar.h")
+        if source in REAL and dtype not in REAL:
+            self.headers.add("ec_scalar.h" if source == "float32" else "ec_double.h")
             return f"ec_{SHORT[source]}_to_{SHORT[dtype]}({self.text(x)})", _ATOM, dtype
         plain = source == "int32" and isinstance(x, (Const, Var, Load))
         # gcc 12 may warn about a sum around a cast to uint32

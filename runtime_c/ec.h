@@ -69,7 +69,18 @@ enum {
     EC_FLOAT16 = 10,
     EC_FLOAT64 = 11,
     EC_UINT32 = 12,
-    EC_UINT64 = 13
+    EC_UINT64 = 13,
+    EC_BFLOAT16 = 16,
+    EC_FLOAT8_E4M3FN = 17,
+    EC_FLOAT8_E4M3FNUZ = 18,
+    EC_FLOAT8_E5M2 = 19,
+    EC_FLOAT8_E5M2FNUZ = 20,
+    EC_UINT4 = 21, /* two elements in a byte, the first one in the low bits */
+    EC_INT4 = 22,
+    EC_FLOAT4_E2M1FN = 23,
+    EC_FLOAT8_E8M0FNU = 24,
+    EC_UINT2 = 25,
+    EC_INT2 = 26
 };
 
 typedef struct {

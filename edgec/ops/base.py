@@ -33,6 +33,7 @@ class Op:
     quant: how Q/DQ pairs are absorbed: "integer" (an integer kernel exists for quantised types), "lut" (any unary
         function of int8: a table), "move" (moves elements; input and output share their quantisation), "" (float only).
     dtypes: element types that the lowering takes, for `edgec ops`.
+    static: positions of inputs that must be constants: they decide shapes or the order of loops.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Op:
     quant: str = ""
     dtypes: tuple[str, ...] = ("float32",)
     rows: tuple[Callable[..., Any], Callable[..., Any]] | None = None
+    static: tuple[int, ...] = ()
 
 
 REQUIRED = object()
@@ -55,7 +57,10 @@ class Lowering:
     isa: tuple[str, ...]
     fast: frozenset[str]  # convolutions, by output, that run on a faster kernel where they run on whole tensors
 
-    def type(self, tensor: str) -> TensorType: ...
+    def type(self, tensor: str) -> TensorType:
+        """Shape and quantisation, and the type that its elements have in expressions."""
+    def stored(self, tensor: str) -> str:
+        """The type of its elements in memory: float16 where `type` says float32."""
     def value(self, tensor: str) -> Array | None: ...
     def buffer(self, tensor: str) -> str:
         """The buffer that holds a tensor (constants become rom buffers on first use)."""

@@ -28,8 +28,9 @@ from .scalar import ANY, lift
 View = tuple[Array, Shape]  # a numpy view of x, and the shape that its elements, in order, are given
 
 
-def viewed(name: str, views: Callable[..., list[View]], schema=None) -> Op:
-    """views(node, attributes, x, *constant inputs) -> a view per output."""
+def viewed(name: str, views: Callable[..., list[View]], schema=None, static=(), in_order: bool = False) -> Op:
+    """views(node, attributes, x, *constant inputs) -> a view per output. in_order: the elements keep their order, so the
+    output's shape says all."""
     schema = schema or {}
 
     def found(node, x, values):
@@ -46,6 +47,8 @@ def viewed(name: str, views: Callable[..., list[View]], schema=None) -> Op:
         return [np.array(v).reshape(shape) for v, shape in found(node, inputs[0], inputs)]
 
     def lower(ctx, node):
+        if in_order:
+            return ctx.view(node.outputs[0], node.inputs[0])
         x = _model(ctx.type(node.inputs[0]).shape)
         kept = [(o, v) for o, (v, _) in zip(node.outputs, found(node, x, operands(ctx, node)[1]), strict=True) if o]
         if len(kept) == 1 and kept[0][1].size == x.size and kept[0][1].flags.c_contiguous:
@@ -54,7 +57,7 @@ def viewed(name: str, views: Callable[..., list[View]], schema=None) -> Op:
         return [s for o, v in kept for s in copy(ctx.buffer(o), source, dtype, v.shape, strides_of(v.shape), v.strides,
                                                  of_base=_offset(v) - _offset(x))]
 
-    return Op(name, lower, schema, infer, reference, "move", ANY)
+    return Op(name, lower, schema, infer, reference, "move", ANY, static=static)
 
 
 def _model(shape: Shape) -> Array:
@@ -217,7 +220,7 @@ def even_steps(i: Array) -> tuple[tuple[int, int], ...] | None:
     return None
 
 
-def mapped(name: str, maps: Callable[..., Maps | None], schema=None, otherwise: Op | None = None) -> Op:
+def mapped(name: str, maps: Callable[..., Maps | None], schema=None, otherwise: Op | None = None, static=()) -> Op:
     """maps(node, attributes, types, values) -> Maps, or None where `otherwise` serves."""
     schema = schema or {}
 
@@ -234,7 +237,7 @@ def mapped(name: str, maps: Callable[..., Maps | None], schema=None, otherwise: 
         m = maps(node, options(node, schema), *operands(ctx, node))
         return gather_maps(ctx, node, m) if m else otherwise.lower(ctx, node)
 
-    return Op(name, lower, schema, infer, reference, "move", ANY)
+    return Op(name, lower, schema, infer, reference, "move", ANY, static=static)
 
 
 def stored(value, t: TensorType):
@@ -383,21 +386,21 @@ def _gather_reference(node, inputs, in_types, out_types):
 
 
 OPS = (
-    viewed("Reshape", _reshape, {"allowzero": 0}),
-    viewed("Flatten", _flatten, {"axis": 1}),
-    viewed("Squeeze", _squeeze),
-    viewed("Unsqueeze", _unsqueeze),
+    viewed("Reshape", _reshape, {"allowzero": 0}, static=(1,), in_order=True),
+    viewed("Flatten", _flatten, {"axis": 1}, static=(1,), in_order=True),
+    viewed("Squeeze", _squeeze, static=(1,), in_order=True),
+    viewed("Unsqueeze", _unsqueeze, static=(1,), in_order=True),
     viewed("Transpose", _transpose, {"perm": None}),
-    viewed("Slice", _slice),
-    viewed("Split", _split, {"axis": 0, "num_outputs": None}),
-    viewed("Expand", _expand),
-    viewed("Tile", _tile),
+    viewed("Slice", _slice, static=(1, 2, 3, 4)),
+    viewed("Split", _split, {"axis": 0, "num_outputs": None}, static=(1,)),
+    viewed("Expand", _expand, static=(1,)),
+    viewed("Tile", _tile, static=(1,)),
     viewed("DepthToSpace", _depth_to_space, {"blocksize": REQUIRED, "mode": "DCR"}),
     viewed("SpaceToDepth", _space_to_depth, {"blocksize": REQUIRED}),
-    mapped("Pad", _pad, {"mode": "constant"}),
+    mapped("Pad", _pad, {"mode": "constant"}, static=(1, 2, 3)),
     mapped("Gather", _gather, {"axis": 0}, gatherer("Gather", {"axis": 0}, _gather_plan, _gather_reference)),
-    mapped("Resize", _resize, resize.SCHEMA, resize.INTERPOLATED),
-    mapped("Upsample", _upsample, {"mode": "nearest"}, resize.INTERPOLATED),
+    mapped("Resize", _resize, resize.SCHEMA, resize.INTERPOLATED, (1, 2, 3)),
+    mapped("Upsample", _upsample, {"mode": "nearest"}, resize.INTERPOLATED, (1,)),
     gatherer("GatherElements", {"axis": 0}, _gather_elements_plan, _gather_elements_reference),
     gatherer("GatherND", {"batch_dims": 0}, _gather_nd_plan, _gather_nd_reference),
     Op("Concat", _concat_lower, {"axis": REQUIRED}, _concat_infer,

@@ -115,7 +115,7 @@ def reduction(name: str, passes: tuple[Pass, ...], finish: Callable, dtypes) -> 
 
         return loops(extents, body)
 
-    return Op(name, lower, schema, infer, reference, kind, dtypes)
+    return Op(name, lower, schema, infer, reference, kind, dtypes, static=(1,))
 
 
 # --- ArgMax, ArgMin -----------------------------------------------------------------------------
@@ -204,5 +204,5 @@ def _scan_lower(ctx, node):
 OPS = (
     *(reduction(name, *r) for name, r in REDUCTIONS.items()),
     *(Op(name, _arg_lower, ARG, _arg_infer, _arg_reference, "", NUMBER) for name in ("ArgMax", "ArgMin")),
-    *(Op(name, _scan_lower, SCAN, _scan_infer, _scan_reference, "", NUMBER) for name in SCANS),
+    *(Op(name, _scan_lower, SCAN, _scan_infer, _scan_reference, "", NUMBER, static=(1,)) for name in SCANS),
 )

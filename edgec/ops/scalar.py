@@ -16,7 +16,7 @@ import numpy as np
 from .. import loops
 from ..loops import Bin, Const, Expr, Fn, Let, Stmt, Var, dtype_of
 
-FLOAT = ("float32",)
+FLOAT = ("float32", "float64")
 INTEGER = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 NUMBER = FLOAT + INTEGER
 ANY = NUMBER + ("bool",)
@@ -154,9 +154,16 @@ minimum = _extreme("min", "and", np.minimum)
 maximum = _extreme("max", "or", np.maximum)
 
 
-def _real(name: str, on_arrays: Callable, dtype: str = "float32") -> Callable:
+IN_DOUBLE = frozenset("abs floor ceil round trunc fmod sqrt isnan isinf".split())
+
+
+def _real(name: str, on_arrays: Callable, dtype: str = "") -> Callable:
     def apply(*x):
-        return E(Fn(name, tuple(v.expr for v in x), dtype)) if isinstance(x[0], E) else on_arrays(*x)
+        if not isinstance(x[0], E):
+            return on_arrays(*x)
+        if x[0].dtype == "float64" and name not in IN_DOUBLE:  # with the precision of float32
+            return cast(apply(*(cast(v, "float32") for v in x)), "float64")
+        return E(Fn(name, tuple(v.expr for v in x), dtype or x[0].dtype))
 
     return apply
 

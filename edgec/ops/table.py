@@ -8,6 +8,8 @@ FAMILIES = (conv, gemm, pool, softmax, elementwise, movement, reduce, quantised)
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 OPS |= {name: quantised.by_type(OPS[name]) for name in quantised.INTEGER}
 
+STATIC: dict[str, tuple[int, ...]] = {}  # as Op.static, for operators that become others at import
+
 # Operators that passes/normalise.py rewrites into others; they have no lowering of their own.
 REWRITTEN = frozenset({"GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"})
 
