@@ -71,6 +71,13 @@ def from_words(raw: np.ndarray, dtype: str, elements: int) -> np.ndarray:
     return flat.view(numpy_type(dtype)) if not dtype.startswith(("int", "uint")) else flat.astype(numpy_type(dtype))
 
 
+def narrowed(x: float, dtype: str):
+    """x as an element of a narrow float: to nearest, ties to even; powers of two round up."""
+    if dtype == "float8_e8m0fnu" and x > 0 and np.isfinite(x):
+        x = 2.0 ** np.ceil(np.log2(np.float64(x)))
+    return np.asarray(x, np.float32).astype(numpy_type(dtype))
+
+
 def to_bytes(x: np.ndarray) -> bytes:
     """A tensor as its buffer holds it."""
     return words(np.ascontiguousarray(x)).tobytes()

@@ -123,7 +123,8 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """tensors: every edge by name, constants among them; inputs/outputs: names in the model's order."""
+    """tensors: every edge by name, constants among them; inputs/outputs: names in the model's order. counts: of outputs
+    whose size data decide: (the tensor that holds the number of entries, their axis)."""
 
     name: str
     nodes: tuple[Node, ...]
@@ -131,6 +132,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    counts: Mapping[str, tuple[str, int]] = field(default_factory=lambda: MappingProxyType({}))
 
     def type(self, name: str) -> TensorType:
         return self.tensors[name].type

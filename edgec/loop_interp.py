@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .dtypes import PACKED, REAL, WIDE, computed, from_bytes, from_words, numpy_type, to_bytes, words
+from .dtypes import PACKED, REAL, WIDE, computed, from_bytes, from_words, narrowed, numpy_type, to_bytes, words
 from .errors import EdgecError
 from .loop_index import INT_RANGE
 from .loop_verify import root
@@ -42,6 +42,7 @@ from .loops import (
     text,
     tick_loop,
 )
+
 
 def _memory_type(dtype: str) -> np.dtype:
     """The elements of a buffer's array: packed ones stay packed."""
@@ -180,6 +181,8 @@ def _statement(s: Stmt, memory: Memory) -> Callable[[Env], None]:
             if s.buffer in memory.packed:
                 dtype = memory.packed[s.buffer][0]
                 return lambda env: _set_packed(array, dtype, index(env), value(env))
+            if str(array.dtype) in WIDE:
+                return lambda env: array.__setitem__(index(env), narrowed(value(env), str(array.dtype)))
             return lambda env: array.__setitem__(index(env), value(env))
         case Call():
             return lambda env: _call(s, env, memory)

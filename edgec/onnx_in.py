@@ -2,23 +2,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 import onnx.inliner
 import onnx.reference
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from . import qoperator
+from . import control, qoperator
 from .dtypes import NUMBERS, numpy_type
 from .errors import ModelError, UnsupportedError, UsageError
 from .ir import Graph, Node, Tensor, TensorType, attrs
 from .ops import table
 
-OLDEST_OPSET = 7
+BROADCAST = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Greater", "Less", "Equal"}
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "QLinearConv", "QLinearMatMul"}
 NOT_FOLDED = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
               "Bernoulli"}
@@ -71,7 +72,7 @@ def from_model(model: onnx.ModelProto, name: str, shapes: Mapping[str, tuple[int
     _check(model, where)
     notes = _fix_shapes(model, dict(shapes or {}))
     model = onnx.inliner.inline_local_functions(model)
-    graph = _Import(model, name, notes).run()
+    graph = _Import(model, name, notes, dict(shapes or {})).run()
     _refuse(graph)
     return graph
 
@@ -98,9 +99,6 @@ def _check(model: onnx.ModelProto, where: str) -> None:
         if o.domain in ("", "ai.onnx") and o.version > newest:
             raise ModelError(f"the model uses opset {o.version}; the installed onnx package knows up to {newest}", where=where,
                              fix=f"pip install -U onnx, or export with opset_version={newest}")
-        if o.domain in ("", "ai.onnx") and o.version < OLDEST_OPSET:
-            raise ModelError(f"the model uses opset {o.version}; edgec reads {OLDEST_OPSET} and newer", where=where,
-                             fix="convert it with onnx.version_converter.convert_version(model, 17)")
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as e:
@@ -121,7 +119,12 @@ def _fix_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> l
     changed = False
     for i in inputs:
         if not i.type.HasField("tensor_type"):
-            raise UnsupportedError(f"input {i.name} is a sequence, map or optional", where=i.name, fix="export with tensor inputs")
+            if i.type.HasField("map_type"):
+                raise UnsupportedError(f"input {i.name} is a map", where=i.name, fix="export with tensor inputs")
+            if i.name not in shapes and not i.type.HasField("optional_type"):
+                raise UsageError(f"input {i.name} is a sequence of unknown length", where=i.name,
+                                 fix="give the shape of each of its elements")
+            continue
         t = i.type.tensor_type
         dims = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else (d.dim_param or "?") for d in t.shape.dim]
         if i.name in shapes:
@@ -152,13 +155,16 @@ def _fix_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> l
 class _Import:
     """Walks the nodes once: folds what is constant, infers the rest's types, and upgrades old attribute forms."""
 
-    def __init__(self, model: onnx.ModelProto, name: str, notes: list[str]):
-        self.model, self.name, self.notes = model, name, notes
+    def __init__(self, model: onnx.ModelProto, name: str, notes: list[str], shapes: Mapping[str, tuple[int, ...]]):
+        self.model, self.name, self.notes, self.shapes = model, name, notes, shapes
         self.opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
         self.tensors: dict[str, Tensor] = {}
         self.nodes: list[Node] = []
         self.bad: list[tuple[str, str]] = []
-        self.names: dict[str, int] = {}
+        self.counts: dict[str, tuple[str, int]] = {}
+        self.sequences: dict[str, list[str]] = {}
+        self.absent: set[str] = set()  # optionals without an element
+        self.scopes: list[dict[str, str]] = []  # of inlined bodies, innermost last: their names -> tensors
 
     def run(self) -> Graph:
         g = self.model.graph
@@ -171,10 +177,13 @@ class _Import:
         inputs = []
         for i in g.input:
             if i.name not in self.tensors:
-                shape = tuple(d.dim_value for d in i.type.tensor_type.shape.dim)
+                shape = () if not i.type.HasField("tensor_type") else tuple(d.dim_value for d in i.type.tensor_type.shape.dim)
                 if 0 in shape:  # nothing to read: its value is known
                     self.notes.append(f"input {i.name} has no elements and is left out")
                     self.constant(i.name, np.zeros(shape, numpy_type(_dtype(i.type.tensor_type.elem_type, i.name))))
+                    continue
+                if not i.type.HasField("tensor_type"):
+                    inputs += self.structure(i.name, i.type, self.shapes.get(i.name))
                     continue
                 inputs.append(i.name)
                 self.tensors[i.name] = Tensor(i.name, TensorType(_dtype(i.type.tensor_type.elem_type, i.name), shape), source=i.name)
@@ -186,18 +195,86 @@ class _Import:
                 + ", ".join(sorted({op for op, _ in self.bad})),
                 where="\n         ".join(f"{where}: {op}" for op, where in self.bad),
                 fix="see `edgec ops` for what it can; replace or remove these layers before the export")
-        outputs = [o.name for o in g.output]
+        outputs = []
+        for o in g.output:
+            if o.name in self.sequences:
+                parts = [f"{o.name}/{k}" for k in range(len(self.sequences[o.name]))]
+                for part, source in zip(parts, self.sequences[o.name], strict=True):
+                    self.bind(part, source)
+                outputs += parts
+            elif o.name not in self.absent:
+                outputs.append(o.name)
         for o in outputs:
             if o not in self.tensors:
                 raise ModelError(f"output {o} is made by no node", where=o, fix="export the network again")
         empty = [o for o in outputs if self.tensors[o].type.size == 0]
         self.notes += [f"output {o} has no elements and is left out" for o in empty]
         kept = tuple(o for o in outputs if o not in empty)
-        return Graph(self.name, tuple(self.nodes), self.tensors, tuple(inputs), kept, tuple(self.notes))
+        counts = {o: c for o, c in self.counts.items() if o in kept}
+        self.notes += [f"output {o}: the first {c} entries of axis {axis} are the result" for o, (c, axis) in counts.items()]
+        kept += tuple(dict.fromkeys(c for c, _ in counts.values()))
+        return Graph(self.name, tuple(self.nodes), self.tensors, tuple(inputs), kept, tuple(self.notes), counts)
+
+    def structure(self, name: str, kind: onnx.TypeProto, shape) -> list[str]:
+        """Makes an input that is a sequence or an optional known; returns the inputs that it becomes. shape: one shape for each
+        element of a sequence; None for an absent optional."""
+        if kind.HasField("optional_type"):
+            if shape is None:
+                self.absent.add(name)
+                return []
+            return self.structure(name, kind.optional_type.elem_type, shape)
+        if kind.HasField("tensor_type"):
+            self.tensors[name] = Tensor(name, TensorType(_dtype(kind.tensor_type.elem_type, name), tuple(shape)), source=name)
+            return [name]
+        self.sequences[name] = [f"{name}/{k}" for k in range(len(shape or ()))]
+        return [i for part, s in zip(self.sequences[name], shape or (), strict=True)
+                for i in self.structure(part, kind.sequence_type.elem_type, s)]
 
     def constant(self, name: str, data: np.ndarray) -> str:
         self.tensors[name] = Tensor(name, TensorType(str(data.dtype), data.shape), data, source=name)
         return name
+
+    def bind(self, name: str, source: str) -> None:
+        """`name` is another name of a tensor, a sequence or an optional."""
+        if not name:
+            return
+        if source in self.sequences:
+            self.sequences[name] = self.sequences[source]
+        elif source in self.absent:
+            self.absent.add(name)
+        elif self.tensors[source].data is not None:
+            self.tensors[name] = replace(self.tensors[source], name=name)
+        else:
+            self.tensors[name] = Tensor(name, self.tensors[source].type, source=name)
+            self.nodes.append(Node("Identity", (source,), (name,), attrs(), (name,)))
+
+    def add(self, op: str, inputs: Sequence[str], output: str, label: str, **attributes) -> str:
+        """Imports one more node and returns the name of its output."""
+        self.visit(helper.make_node(op, list(inputs), [output], name=label, **attributes))
+        return output
+
+    def inline(self, body: onnx.GraphProto | onnx.FunctionProto, scope: dict[str, str], prefix: str) -> list[str]:
+        """Imports the nodes of a body under names of their own and returns its outputs. scope: its names -> tensors."""
+        self.scopes.append(scope)
+        for init in getattr(body, "initializer", ()):
+            scope[init.name] = self.constant(prefix + init.name, _array(init))
+        for k, inner in enumerate(body.node):
+            n = onnx.NodeProto()
+            n.CopyFrom(inner)
+            n.name = prefix + (inner.name or f"{inner.op_type}_{k}") if len(body.node) > 1 else prefix.rstrip("/")
+            n.input[:] = [self.lookup(i) for i in n.input]
+            for o in n.output:
+                if o:
+                    scope[o] = scope.get(f"output {o}", prefix + o)
+            n.output[:] = [scope[o] if o else "" for o in n.output]
+            self.visit(n)
+        outputs = [self.lookup(o if isinstance(o, str) else o.name) for o in body.output]
+        self.scopes.pop()
+        return outputs
+
+    def lookup(self, name: str) -> str:
+        """The tensor that a name means inside the bodies that are being inlined."""
+        return next((s[name] for s in reversed(self.scopes) if name in s), name)
 
     def value(self, name: str) -> np.ndarray | None:
         return self.tensors[name].data if name in self.tensors else None
@@ -208,12 +285,21 @@ class _Import:
 
     def visit(self, node: onnx.NodeProto) -> None:
         domain = "" if node.domain == "ai.onnx" else node.domain
+        if node.op_type == "CastLike" and domain == "" and node.input[1] in self.tensors:
+            like = helper.np_dtype_to_tensor_dtype(numpy_type(self.tensors[node.input[1]].type.dtype))
+            kept = {x.name: helper.get_attribute_value(x) for x in node.attribute}
+            node = helper.make_node("Cast", node.input[:1], node.output, name=node.name, to=like, **kept)
         values = [self.tensors[i].data if i in self.tensors else None for i in node.input if i]
-        missing = [i for i in node.input if i and i not in self.tensors]
+        missing = [i for i in node.input if i and not (i in self.tensors or i in self.sequences or i in self.absent)]
         if missing:
             if any(True for _ in self.bad):  # the producer was refused already: its consumers are not to blame
                 return
             raise ModelError(f"tensor {missing[0]} is made by no node", where=self.label(node), fix="export the network again")
+        counted = next((i for i in node.input if i in self.counts), None)
+        if counted is not None:
+            return self.bad.append((f"{node.op_type} of a tensor whose size data decide", self.label(node)))
+        if not missing and control.expand(self, node):
+            return
         parts = qoperator.expand(node, f"{domain}.{node.op_type}" if domain else node.op_type, self.value, self.constant)
         if parts is not None:
             for part in parts:
@@ -221,15 +307,14 @@ class _Import:
         elif node.op_type == "Constant":
             self.constant(node.output[0], _constant(node))
         elif node.op_type in ("Shape", "Size") or (node.op_type not in NOT_FOLDED and domain == "" and all(v is not None for v in values)
-                                                 and node.op_type not in ("If", "Loop", "Scan")):
+                                                 and len(values) == sum(map(bool, node.input)) and node.op_type not in control.OPERATORS):
             self.fold(node)
         elif not table.known(domain, node.op_type):
             body = self.function_body(node, domain)
             if body is None:
                 self.bad.append((f"{domain + '.' if domain else ''}{node.op_type}", self.label(node)))
             else:
-                for inner in body:
-                    self.visit(inner)
+                self.inline_function(node, body)
         else:
             self.keep(node, domain)
 
@@ -248,6 +333,8 @@ class _Import:
     def types(self, node: onnx.NodeProto, domain: str) -> list[TensorType]:
         """The output types by ONNX's own inference for this node, or by the operator record's."""
         op = table.OPS.get(node.op_type)
+        if node.op_type in table.BOUNDED and domain == "":
+            return self.bounded(node, domain)
         present = [i for i in node.input if i]
         if domain in ("", "ai.onnx.ml") and onnx.defs.has(node.op_type, domain):
             schema = onnx.defs.get_schema(node.op_type, self.opsets.get(domain, 1), domain)
@@ -271,9 +358,24 @@ class _Import:
         raise UnsupportedError(f"the output shape of {node.op_type} depends on data", where=self.label(node),
                                fix="make its shape inputs constants before the export (onnx-simplifier may do it)")
 
+    def bounded(self, node: onnx.NodeProto, domain: str) -> list[TensorType]:
+        """The types of outputs whose size data decide, at their bounds; the node gets one more output, the count."""
+        n = self.upgrade(node, domain)
+        types = table.OPS[node.op_type].infer(n, [self.tensors[i].type if i else None for i in n.inputs],
+                                              [self.tensors[i].data if i else None for i in n.inputs])
+        axes = table.BOUNDED[node.op_type](n, len(types[0].shape))
+        node.output.extend([""] * (len(axes) - len(node.output)))
+        count = f"{next(o for o in node.output if o)}/count"
+        for o, axis in zip(node.output, axes, strict=True):
+            if o and axis is not None:
+                self.counts[o] = (count, axis)
+        node.output.append(count)
+        return types
+
     def keep(self, node: onnx.NodeProto, domain: str) -> None:
+        types = self.types(node, domain)
         outputs = list(node.output)
-        for output, t in zip(outputs, self.types(node, domain), strict=False):
+        for output, t in zip(outputs, types, strict=False):
             if output:
                 if t.size == 0:
                     self.constant(output, np.zeros(t.shape, numpy_type(t.dtype)))
@@ -298,6 +400,28 @@ class _Import:
 
         if domain == "":
             dtype = self.tensors[inputs[0]].type.dtype if inputs and inputs[0] in self.tensors else "float32"
+            if opset < 7:  # attributes of memory reuse, training and explicit broadcasting
+                first, second = (len(self.tensors[i].type.shape) if i in self.tensors else 0 for i in (inputs + ["", ""])[:2])
+                if a.get("broadcast") and "axis" in a and op != "Gemm" and second and a["axis"] + second < first:
+                    shape = (*self.tensors[inputs[1]].type.shape, *[1] * (first - a["axis"] - second))
+                    to = const("operand_shape", shape, np.int64)
+                    wide = f"{node.output[0]}/operand"
+                    self.tensors[wide] = Tensor(wide, TensorType(dtype, shape), None, source=wide)
+                    if self.value(inputs[1]) is not None:
+                        self.constant(wide, self.value(inputs[1]).reshape(shape))
+                    else:
+                        self.nodes.append(Node("Reshape", (inputs[1], to), (wide,), attrs(), (name,)))
+                    inputs[1] = wide
+                if a.get("broadcast") or op in BROADCAST:
+                    a.pop("axis", None)
+                for k in ("broadcast", "consumed_inputs", "is_test"):
+                    a.pop(k, None)
+                if op == "Reshape" and "shape" in a:
+                    inputs.append(const("shape", a.pop("shape"), np.int64))
+                if op == "Pad" and "paddings" in a:
+                    a["pads"] = a.pop("paddings")
+                if op == "Concat":
+                    a.setdefault("axis", 1)
             if op == "Clip" and opset < 11:
                 inputs += [const(k, a.pop(k), dtype) if k in a else "" for k in ("min", "max")]
             elif op == "Pad" and opset < 11:
@@ -327,8 +451,8 @@ class _Import:
         full = f"{domain}.{op}" if domain else op
         return Node(full, tuple(inputs), tuple(node.output), attrs(**a), (name,))
 
-    def function_body(self, node: onnx.NodeProto, domain: str) -> list[onnx.NodeProto] | None:
-        """ONNX's own definition of the operator by simpler ones, with fresh tensor names; None where it has none."""
+    def function_body(self, node: onnx.NodeProto, domain: str) -> onnx.FunctionProto | None:
+        """ONNX's own definition of the operator by simpler ones; None where it has none."""
         if not onnx.defs.has(node.op_type, domain):
             return None
         version = self.opsets.get(domain, 1)
@@ -342,39 +466,55 @@ class _Import:
             usable = [v for v in schema.context_dependent_function_opset_versions if v <= version]
             if not usable:
                 return None
-            types = [_type_proto(self.tensors[i].type).SerializeToString() if i else b"" for i in node.input]
+            types = [self.type_proto(i).SerializeToString() if i else b"" for i in node.input]
             body = onnx.FunctionProto()
             body.ParseFromString(schema.get_context_dependent_function_with_opset_version(max(usable), node.SerializeToString(), types))
         else:
             return None
-        self.names[node.op_type] = self.names.get(node.op_type, 0) + 1
-        prefix = f"{self.label(node)}/"
-        rename = dict(zip(body.input, node.input, strict=False)) | dict(zip(body.output, node.output, strict=False))
+        return body
+
+    def type_proto(self, name: str) -> onnx.TypeProto:
+        """ONNX's type of a tensor, or of a sequence by its first element."""
+        if name in self.tensors:
+            return _type_proto(self.tensors[name].type)
+        parts = self.sequences[name]
+        element = self.type_proto(parts[0]) if parts else helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+        return helper.make_sequence_type_proto(element)
+
+    def inline_function(self, node: onnx.NodeProto, body: onnx.FunctionProto) -> None:
+        """Imports a node by its function body: attributes of the node take the places of references to them."""
+        schema = onnx.defs.get_schema(node.op_type, self.opsets.get(node.domain, 1), node.domain)
         given = {x.name: x for x in node.attribute}
-        defaults = {k: v.default_value for k, v in schema.attributes.items() if v.default_value.type}
-        out = []
-        for k, inner in enumerate(body.node):
-            n = onnx.NodeProto()
-            n.CopyFrom(inner)
-            n.name = f"{self.label(node)}/{inner.op_type}_{k}" if len(body.node) > 1 else self.label(node)
-            for field in (n.input, n.output):
-                field[:] = [rename.get(t, prefix + t) if t else "" for t in field]
-            kept = []
-            for x in n.attribute:
-                if x.ref_attr_name:
-                    src = given.get(x.ref_attr_name) or defaults.get(x.ref_attr_name)
-                    if src is None:
-                        continue
-                    y = onnx.AttributeProto()
-                    y.CopyFrom(src)
-                    y.name = x.name
-                    kept.append(y)
-                else:
-                    kept.append(x)
-            del n.attribute[:]
-            n.attribute.extend(kept)
-            out.append(n)
-        return out
+        given = {k: v.default_value for k, v in schema.attributes.items() if v.default_value.type} | given
+        body = onnx.FunctionProto.FromString(body.SerializeToString())
+        for inner in body.node:
+            _set_attributes(inner, given)
+        scope = dict(zip(body.input, node.input, strict=False)) | {i: "" for i in body.input[len(node.input):]}
+        scope |= {f"output {name}": o for name, o in zip(body.output, node.output, strict=False) if o}
+        outputs = self.inline(body, scope, f"{self.label(node)}/")
+        for o, made in zip(node.output, outputs, strict=False):
+            if o and o != made:
+                self.bind(o, made)
+
+
+def _set_attributes(node: onnx.NodeProto, given: Mapping[str, onnx.AttributeProto]) -> None:
+    """References to a function's attributes, in nested bodies too, become their values; those that are not given go."""
+    kept = []
+    for x in node.attribute:
+        if x.ref_attr_name:
+            if x.ref_attr_name not in given:
+                continue
+            y = onnx.AttributeProto()
+            y.CopyFrom(given[x.ref_attr_name])
+            y.name = x.name
+            x = y
+        elif x.type == onnx.AttributeProto.GRAPH:
+            for inner in x.g.node:
+                _set_attributes(inner, given)
+        kept.append(x)
+    kept = [onnx.AttributeProto.FromString(x.SerializeToString()) for x in kept]
+    del node.attribute[:]
+    node.attribute.extend(kept)
 
 
 def evaluate(node: onnx.NodeProto, values: list[np.ndarray | None], opsets) -> list[np.ndarray]:

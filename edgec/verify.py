@@ -67,7 +67,7 @@ def _node_rules(graph: Graph, node, fail) -> None:
         oc, _, _, cg = types[1].shape
         if types[0].shape[3] != cg * int(node.attrs.get("group", 1)) or out[0].shape[3] != oc:
             fail(f"channels: input {types[0]}, weights {types[1]}, output {out[0]}")
-    if node.op == "Gemm" and node.attrs.get("transB") and types[0].shape[1] != types[1].shape[1]:
+    if node.op == "Gemm" and node.attrs.get("transB") and not node.attrs.get("transA") and types[0].shape[1] != types[1].shape[1]:
         fail(f"Gemm of {types[0]} by {types[1]}")
     if node.op == "edgec.Lut" and (types[0].dtype, types[1].shape) != ("int8", (256,)):
         fail(f"table of {types[1]} on {types[0]}")

@@ -105,7 +105,7 @@ EC_MATH uint8_t ec_f32_to_f8e4m3fnuz(float x) { return ec_to_uz(x, 3u, 8); }
 EC_MATH float ec_f8e5m2fnuz_to_f32(uint8_t v) { return ec_from_uz(v, 2u, 16); }
 EC_MATH uint8_t ec_f32_to_f8e5m2fnuz(float x) { return ec_to_uz(x, 2u, 16); }
 
-/* A power of two without a sign; 0xff is NaN, which negative numbers become. */
+/* A power of two without a sign, rounded up; 0xff is NaN, which negative numbers become. */
 EC_MATH float ec_f8e8m0_to_f32(uint8_t v)
 {
     return v == 0xffu ? EC_NAN : v == 0u ? ec_bits_float(0x00400000u) : ec_bits_float((uint32_t)v << 23);
@@ -113,7 +113,7 @@ EC_MATH float ec_f8e8m0_to_f32(uint8_t v)
 
 EC_MATH uint8_t ec_f32_to_f8e8m0(float x)
 {
-    const uint32_t u = ec_float_bits(x), e = (u + 0x400000u) >> 23;
+    const uint32_t u = ec_float_bits(x), e = (u + 0x7fffffu) >> 23;
     return (uint8_t)(ec_isnan(x) || (u >> 31) != 0u || e > 0xfeu ? 0xffu : e);
 }
 

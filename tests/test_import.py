@@ -52,19 +52,17 @@ def test_truncated_model(tmp_path, keep):
         onnx_in.load(path)
 
 
-def test_opsets_from_the_future_and_the_past(tmp_path):
+def test_opsets_from_the_future(tmp_path):
     m = relu()
     m.opset_import[0].version = onnx.defs.onnx_opset_version() + 1
-    with pytest.raises(ModelError, match="opset"):
-        onnx_in.from_model(m, "m")
-    m.opset_import[0].version = 6
     with pytest.raises(ModelError, match="opset"):
         onnx_in.from_model(m, "m")
 
 
 def test_all_unsupported_nodes_at_once():
-    m = model([helper.make_node("StringNormalizer", ["s"], ["t"], name="first"), helper.make_node("Einsum", ["x"], ["y"], name="second", equation="ij->ji"),
-               helper.make_node("Det", ["x"], ["z"], name="third")], [("x", (2, 2))], [("y", (2, 2)), ("z", ())])
+    m = model([helper.make_node("StringNormalizer", ["s"], ["t"], name="first"), helper.make_node("Multinomial", ["x"], ["y"], name="second", sample_size=2),
+               helper.make_node("RandomNormalLike", ["x"], ["z"], name="third")], [("x", (2, 2))], [("y", (2, 2)), ("z", (2, 2))])
+    m.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT32
     del m.graph.node[0]
     with pytest.raises(UnsupportedError) as e:
         onnx_in.from_model(m, "m")
@@ -86,9 +84,9 @@ def test_symbolic_shapes():
         onnx_in.from_model(relu((1, 4)), "m", {"q": (1, 4)})
 
 
-def test_empty_tensors_are_refused():
-    with pytest.raises(UnsupportedError, match="no elements"):
-        onnx_in.from_model(relu((1, 0)), "m")
+def test_empty_tensors_are_left_out():
+    graph = onnx_in.from_model(relu((1, 0)), "m")
+    assert not graph.inputs and not graph.outputs and any("no elements" in n for n in graph.notes)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -13,12 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 from onnx.helper import tensor_dtype_to_np_dtype
 
+from .. import dtypes
 from ..ir import QParams, TensorType
-from ..loops import Const, For, Load, Var
-from ..loops import add as plus
+from ..loops import Const, For, Load, Var, add as plus
 from .base import REQUIRED, Op
 from .nest import axis_of, broadcast_strides, collapse, copy, fill, index, loops, operands, options, require, store
-from .spatial import Reads, RowShape
 from .scalar import (
     ANY,
     FLOAT,
@@ -29,6 +28,7 @@ from .scalar import (
     bits,
     cast,
     div,
+    is_real,
     is_unsigned,
     lift,
     maximum,
@@ -38,6 +38,7 @@ from .scalar import (
     real,
     where,
 )
+from .spatial import Reads, RowShape
 
 # --- formulas: (attributes, operands...) -> value ----------------------------------------------
 
@@ -86,13 +87,35 @@ def shift(a, x, by):
 
 def quantize(a, x, scale, zero_point=None):
     """Rounds half to even and saturates; the integer type is the zero point's, or output_dtype, or uint8."""
-    dtype = zero_point.dtype if zero_point is not None else _dtype(a.output_dtype) if a.output_dtype else "uint8"
-    y = real.round(cast(x, scale.dtype) / scale)
-    return cast(y if zero_point is None else y + cast(zero_point, scale.dtype), dtype)
+    dtype = a.stored[2] if zero_point is not None else _dtype(a.output_dtype) if a.output_dtype else "uint8"
+    y = cast(x, scale.dtype) / scale
+    y = y if "float" in dtype else real.round(y)
+    y = y if zero_point is None else y + cast(zero_point, scale.dtype)
+    if dtype in dtypes.PACKED:
+        low, high = dtypes.limits(dtype)
+        y = maximum(minimum(y, high), low)
+    return stored(y, dtype, a.saturate)
+
+
+def stored(x, dtype: str, saturate: int = 1):
+    """x for a tensor of this element type: floats that are too large for a narrow one become the largest where `saturate`
+    says so; integers below a byte take the low bits."""
+    if not isinstance(x, E):
+        x = np.asarray(x)
+        return x.astype(dtypes.numpy_type(dtype)) if dtype in dtypes.WIDE else cast(x, dtype)
+    wide = dtypes.computed(dtype)
+    if dtype.startswith("float8") and is_real(x) and saturate:
+        low, high = dtypes.limits(dtype)
+        x = maximum(minimum(cast(x, "float32"), high), low)
+    if dtype in dtypes.PACKED and "int" in dtype and is_real(x):
+        x = cast(x, "int32")
+    return cast(x, wide)
 
 
 def dequantize(a, x, scale, zero_point=None):
     """(x - zero point) * scale: the difference in int32, then one rounding to the scale's type and one product."""
+    if is_real(x):
+        return (x if zero_point is None else x - zero_point) * scale
     wide = cast(x, "int32")
     return cast(wide if zero_point is None else wide - cast(zero_point, "int32"), scale.dtype) * scale
 
@@ -165,7 +188,7 @@ BITWISE = {f"Bitwise{k}": f for k, f in LOGIC.items()} | {"BitShift": (shift, {"
 MIXED = {
     "Equal": lambda a, x, y: x == y,
     "Where": lambda a, c, x, y: where(c, x, y),
-    "Cast": (lambda a, x: cast(x, _dtype(a.to)), {"to": REQUIRED, "saturate": 1, "round_mode": "up"}),
+    "Cast": (lambda a, x: stored(x, _dtype(a.to), a.saturate), {"to": REQUIRED, "saturate": 1, "round_mode": "up"}),
 }
 
 
@@ -191,7 +214,7 @@ def _first(x, shape):
 # --- the record ---------------------------------------------------------------------------------
 
 
-def pointwise(name: str, formula, schema, quant: str, dtypes, shapes=None) -> Op:
+def pointwise(name: str, formula, schema, quant: str, types_, shapes=None) -> Op:
     """shapes(node, a, types): the operands' shapes where they are not simply broadcast; the output then has the
     first input's elements."""
 
@@ -201,12 +224,14 @@ def pointwise(name: str, formula, schema, quant: str, dtypes, shapes=None) -> Op
 
     def infer(node, types, values):
         a = options(node, schema)
+        a.stored = [t.dtype if t else "" for t in types]
         own, out = spread(node, a, types)
         probe = formula(a, *[E(Var("x", t.dtype)) if t else None for t in types])
         return [TensorType(probe.dtype, types[0].shape if shapes else out)]
 
     def reference(node, inputs, in_types, out_types):
         a = options(node, schema)
+        a.stored = [t.dtype if t else "" for t in in_types]
         own, _ = spread(node, a, in_types)
         xs = [None if x is None else _first(x, s) for x, s in zip(inputs, own, strict=True)]
         with np.errstate(all="ignore"):
@@ -214,8 +239,9 @@ def pointwise(name: str, formula, schema, quant: str, dtypes, shapes=None) -> Op
 
     def lower(ctx, node):
         a, (types, values), out = options(node, schema), operands(ctx, node), ctx.type(node.outputs[0])
+        a.stored = [ctx.stored(i) if i else "" for i in node.inputs]
         for dtype in (types[0].dtype, out.dtype):
-            require(dtype in (dtypes if dtype == types[0].dtype else ANY), node, f"element type {dtype}")
+            require(dtype in (types_ if dtype == types[0].dtype else ANY), node, f"element type {dtype}")
         own, full = spread(node, a, types)
         extents, (to, *of) = collapse(full, broadcast_strides(full, full), *[broadcast_strides(s, full) for s in own])
         target = ctx.buffer(node.outputs[0])
@@ -224,6 +250,8 @@ def pointwise(name: str, formula, schema, quant: str, dtypes, shapes=None) -> Op
             if types[k] is None:
                 return None
             flat = None if values[k] is None else values[k].reshape(-1)
+            if flat is not None and not flat.size:  # its type alone matters
+                return lift(0, types[k].dtype)
             if flat is not None and (flat == flat[0]).all():
                 return lift(flat[0].item(), types[k].dtype)
             return E(Load(ctx.buffer(node.inputs[k]), index(at, of[k]), types[k].dtype))
@@ -254,6 +282,7 @@ def pointwise(name: str, formula, schema, quant: str, dtypes, shapes=None) -> Op
 
     def row_emit(ctx, node):
         a, shape, i = options(node, schema), row_shape(ctx.graph, node), Var("i")
+        a.stored = [ctx.stored(i) if i else "" for i in node.inputs]
 
         def emit(oy, sources, target):
             rows = iter(sources)
@@ -275,7 +304,7 @@ def pointwise(name: str, formula, schema, quant: str, dtypes, shapes=None) -> Op
 
         return emit
 
-    return Op(name, lower, schema, infer, reference, quant, dtypes, (row_shape, row_emit))
+    return Op(name, lower, schema, infer, reference, quant, types_, (row_shape, row_emit))
 
 
 # --- quantisation and casts: operands that do not broadcast -------------------------------------
@@ -331,8 +360,8 @@ def _keep(ctx, node):
     return moved + fill(ctx.buffer(mask), t.size, lift(True, "bool"))
 
 
-def _group(formulas, quant: str, dtypes) -> list[Op]:
-    return [pointwise(name, *FORMULAS[name], quant, dtypes) for name in formulas]
+def _group(formulas, quant: str, types_) -> list[Op]:
+    return [pointwise(name, *FORMULAS[name], quant, types_) for name in formulas]
 
 
 FORMULAS = {name: f if isinstance(f, tuple) else (f, {}) for group in
@@ -344,9 +373,9 @@ OPS = (
     *_group(REAL, "lut", FLOAT), *_group(SIMPLE, "lut", NUMBER),
     *_group(NUMERIC, "", NUMBER), *_group(REAL_ONLY, "", FLOAT),
     *_group(LOGIC, "", ("bool",)), *_group(BITWISE, "", INTEGER), *_group(MIXED, "", ANY),
-    pointwise("CastLike", lambda a, x, like: cast(x, like.dtype), {"saturate": 1, "round_mode": "up"}, "", ANY,
+    pointwise("CastLike", lambda a, x, like: stored(x, a.stored[1], a.saturate), {"saturate": 1, "round_mode": "up"}, "", ANY,
               lambda node, a, types: [types[0].shape, ()]),
-    _with_q(pointwise("QuantizeLinear", quantize, {**BLOCKS, "saturate": 1, "precision": 0}, "", ("float32", "int32"),
+    _with_q(pointwise("QuantizeLinear", quantize, {**BLOCKS, "saturate": 1, "precision": 0}, "", FLOAT + ("int32",),
                       _blocks)),
-    pointwise("DequantizeLinear", dequantize, BLOCKS, "", ("int8", "uint8", "int16", "uint16", "int32"), _blocks),
+    pointwise("DequantizeLinear", dequantize, BLOCKS, "", NUMBER, _blocks),
 )

@@ -173,7 +173,7 @@ def _erf(x):
 
 
 # The real functions of ec_math.h, by their names in the loop IR.
-_SAME_NAME = "exp log sqrt tanh sin cos tan sinh cosh floor ceil fmod abs".split()
+_SAME_NAME = "exp log sqrt tanh sin cos tan sinh cosh floor ceil trunc fmod abs".split()
 _NUMPY = {name: getattr(np, name) for name in _SAME_NAME} | {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh, "acosh": np.arccosh,
     "atanh": np.arctanh, "pow": np.power, "round": np.rint, "erf": _erf}

@@ -1,17 +1,60 @@
 """All operators. Adding one: write its record in a family's file; the family's OPS list puts it here."""
 from __future__ import annotations
 
-from . import conv, elementwise, gemm, movement, pool, quantised, reduce, softmax
-from .base import Op
+from dataclasses import replace
 
-FAMILIES = (conv, gemm, pool, softmax, elementwise, movement, reduce, quantised)
+from ..control import STATIC as CONTROL
+from ..dtypes import WIDE
+from ..ir import Node
+from . import (
+    conv,
+    elementwise,
+    gemm,
+    linear,
+    movement,
+    pool,
+    quantised,
+    recurrent,
+    reduce,
+    sampling,
+    selecting,
+    signal,
+    softmax,
+    windows,
+)
+from .base import Lowering, Op
+
+FAMILIES = (conv, gemm, pool, softmax, elementwise, movement, reduce, quantised, windows, linear, recurrent, selecting,
+            sampling, signal)
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 OPS |= {name: quantised.by_type(OPS[name]) for name in quantised.INTEGER}
 
-STATIC: dict[str, tuple[int, ...]] = {}  # as Op.static, for operators that become others at import
+
+
+def _has_kernel(ctx: Lowering, node: Node) -> bool:
+    """Whether the hand-written kernels of conv.py, pool.py, softmax.py and gemm.py take the node."""
+    t = ctx.type(node.inputs[0])
+    plain = t.q is not None or t.dtype == "float32" and not {ctx.stored(i) for i in node.inputs if i} & set(WIDE)
+    if node.op in ("Conv", "MaxPool", "AveragePool"):
+        return plain and bool(node.attrs.get("channels_last"))
+    return plain and (node.op != "Softmax" or not node.attrs.get("flatten"))
+
+
+def _either(op: Op, nest: Op) -> Op:
+    """The operator with a loop nest for what its kernels do not take."""
+    def lower(ctx, node):
+        return (op if _has_kernel(ctx, node) else nest).lower(ctx, node)
+
+    return replace(op, lower=lower, dtypes=tuple(dict.fromkeys(op.dtypes + nest.dtypes)))
+
+
+OPS |= {n.name: _either(OPS[n.name], n) for n in (windows.CONV_NEST, *windows.POOL_NESTS, linear.SOFTMAX_NEST, linear.MATMUL_NEST)}
+# Operators whose output sizes depend on data: node, rank -> the counted axis of each output, None for one of full size.
+BOUNDED = {name: lambda node, rank: selecting.counted_axes(node.op, node.attrs, rank) for name in selecting.BOUNDED}
+STATIC: dict[str, tuple[int, ...]] = dict(CONTROL)  # as Op.static, for operators that become others at import
 
 # Operators that passes/normalise.py rewrites into others; they have no lowering of their own.
-REWRITTEN = frozenset({"GlobalAveragePool", "GlobalMaxPool", "BatchNormalization"})
+REWRITTEN = frozenset({"GlobalAveragePool", "GlobalMaxPool"})
 
 
 def known(domain: str, op: str) -> bool:

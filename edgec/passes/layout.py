@@ -7,12 +7,25 @@ import numpy as np
 
 from ..ir import Graph, Node, TensorType, attrs
 from ..ops import table
+from ..ops.spatial import window
 from ..rewrite import Rewriter, Sweep, rewrite_nodes
 from .constants import permuted
 
 SPATIAL = ("Conv", "MaxPool", "AveragePool")
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 POINTWISE = {op.name for op in table.elementwise.OPS} | {"edgec.Lut", "edgec.Offset"}
+
+
+def _has_kernel(r: Rewriter, node: Node) -> bool:
+    """What the kernels do not take stays channels first, as a loop nest."""
+    if r.type(node.inputs[0]).dtype not in ("float32", "int8") or any(node.outputs[1:]):  # indices count in the first layout
+        return False
+    if node.op == "AveragePool":
+        w = window(node, r.type(node.inputs[0]).shape[2:])
+        ends = zip(w.out_size, w.strides, w.kernel, w.in_size, w.pads[:2], w.pads[2:], strict=True)
+        widened = any((o - 1) * s + k > n + before + after for o, s, k, n, before, after in ends)
+        return not widened and all(d == 1 for d in node.attrs.get("dilations") or ())
+    return True
 
 
 def _typed(t: TensorType, perm) -> TensorType:
@@ -24,7 +37,7 @@ def channels_last(graph: Graph) -> Graph:
     def rule(r: Rewriter, node: Node):
         if node.op not in SPATIAL or node.attrs.get("channels_last") or len(r.type(node.inputs[0]).shape) != 4:
             return None
-        if any(node.outputs[1:]):  # indices of the first layout would be needed: refused at lowering
+        if not _has_kernel(r, node):
             return None
         x_t, y_t = r.type(node.inputs[0]), r.type(node.outputs[0])
         x = r.tensor(node.inputs[0] + "/nhwc", _typed(x_t, LAST), source=r.tensors[node.inputs[0]].source, perm=LAST)
@@ -35,7 +48,7 @@ def channels_last(graph: Graph) -> Graph:
                 return None
             rest[0] = _weights(r, rest[0])
         return [Node("Transpose", (node.inputs[0],), (x,), attrs(perm=LAST), node.origin),
-                node.with_(inputs=(x, *rest), outputs=(y,), attrs={"channels_last": 1}),
+                node.with_(inputs=(x, *rest), outputs=(y,), attrs={"channels_last": 1, **({"ceil_mode": 0} if node.op == "AveragePool" else {})}),
                 Node("Transpose", (y,), node.outputs, attrs(perm=FIRST), node.origin)]
     return rewrite_nodes(graph, rule)
 
