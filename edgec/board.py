@@ -12,7 +12,7 @@ from typing import Any
 from . import paths
 from .errors import UsageError
 
-ISAS = ("dsp", "c99")
+ISAS = ("mve", "dsp", "c99")
 KINDS = ("flash", "ram")
 HOST = "host"
 
@@ -36,7 +36,8 @@ class Memory:
 class Board:
     """isa: kernel folders, best first. flags: gcc options that choose the core and the ABI; zig_flags: the same for
     `zig cc`. code, data, arena, vectors: names of memories; stack: bytes, reserved in `data`. emulator: a command with
-    {elf} and {arguments}, or empty. flash: tool -> command with {elf}, {bin}, {probe}; probe: the probe's target name.
+    {elf} and {arguments}, or empty. flash: tool -> command with {elf}, {bin}, {probe}; run: the same with {elf} and
+    {words}, the command line of the firmware, of a command that runs the firmware over semihosting; probe: the probe's target name.
     The board "host" has no memories and no firmware."""
 
     name: str
@@ -53,11 +54,17 @@ class Board:
     stack: int = 0
     emulator: tuple[str, ...] = ()
     flash: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    run: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     probe: str = ""
 
     @property
     def is_host(self) -> bool:
         return self.cpu == HOST
+
+    @property
+    def simd(self) -> bool:
+        """Some kernels use instructions that plain C has no word for; simd/*_on_host says them in C."""
+        return self.isa[0] != "c99"
 
     def memory(self, name: str) -> Memory:
         return next(m for m in self.memories if m.name == name)
@@ -100,7 +107,7 @@ def load(name_or_path: str) -> Board:
 _TEXT, _NUMBER, _LIST, _TABLE = "a string", "a whole number >= 0", "a list of strings", "a table"
 _KEYS = {"name": _TEXT, "description": _TEXT, "cpu": _TEXT, "isa": _LIST, "flags": _LIST, "zig_flags": _LIST,
          "memories": _TABLE, "code": _TEXT, "data": _TEXT, "arena": _TEXT, "vectors": _TEXT, "stack": _NUMBER,
-         "emulator": _LIST, "flash": _TABLE, "probe": _TEXT}
+         "emulator": _LIST, "flash": _TABLE, "run": _TABLE, "probe": _TEXT}
 _MEMORY_KEYS = {"kind": _TEXT, "origin": _NUMBER, "size": _NUMBER}
 _REQUIRED = ("name", "description", "cpu", "isa")
 _REQUIRED_ON_TARGET = ("flags", "memories", "code", "data", "stack")
@@ -111,10 +118,12 @@ def _board(table: dict[str, Any], where: str) -> Board:
     if table["cpu"] != HOST:
         _check(table, _KEYS, _REQUIRED_ON_TARGET, where)
     memories = tuple(_memory(n, m, where) for n, m in table.get("memories", {}).items())
-    flash = table.get("flash", {})
-    _check(flash, dict.fromkeys(flash, _LIST), (), f"{where} [flash]")
+    tools = {kind: table.get(kind, {}) for kind in ("flash", "run")}
+    for kind, commands in tools.items():
+        _check(commands, dict.fromkeys(commands, _LIST), (), f"{where} [{kind}]")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
-    values |= {"memories": memories, "flash": MappingProxyType({tool: tuple(c) for tool, c in flash.items()})}
+    values |= {kind: MappingProxyType({t: tuple(c) for t, c in commands.items()}) for kind, commands in tools.items()}
+    values |= {"memories": memories}
     values.setdefault("arena", values.get("data", ""))
     values.setdefault("vectors", values.get("code", ""))
     board = Board(**values)

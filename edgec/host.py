@@ -196,8 +196,8 @@ def load(package_dir: Path, simd_on_host: bool = False, cc: str | None = None,
          flags: Sequence[str] = ()) -> HostModel:
     """A new instance of the package's model; the same content is compiled once per process.
 
-    simd_on_host: the package is for a core with SIMD instructions: its runtime/ec_simd.h is replaced by the one that
-    says the same in plain C, so that the target's own kernels run here. cc: the compiler, default as
+    simd_on_host: the package is for a core with SIMD instructions: its headers of runtime_c/simd are replaced by those
+    that say the same in plain C, so that the target's own kernels run here. cc: the compiler, default as
     toolchain.find_host. flags: more compiler options. Raises ToolchainError where there is no compiler or it fails;
     every warning is an error.
     """
@@ -219,7 +219,7 @@ def _sources(pack: package.Package, simd_on_host: bool) -> dict[str, bytes]:
     files = {n: (pack.folder / n).read_bytes() for n in (*pack.sources, f"{pack.c_name}.h")}
     files |= {f"runtime/{p.name}": p.read_bytes() for p in sorted((pack.folder / "runtime").glob("*.h"))}
     if simd_on_host:
-        for p in sorted((paths.data("runtime_c") / "simd" / "dsp_on_host").glob("*.h")):
+        for p in sorted((paths.data("runtime_c") / "simd").glob("*_on_host/*.h")):
             if f"runtime/{p.name}" in files:
                 files[f"runtime/{p.name}"] = p.read_bytes()
     glue = paths.template("host/edgec_host.c.j2").render(c_name=pack.c_name, has_reset=pack.has_reset, has_rows=pack.has_rows)

@@ -356,13 +356,16 @@ def _branches(h: int, g: int, at: int, s: State) -> Flow:
 
 def _hardware_loop(h: int, g: int, at: int, s: State) -> Flow:
     """The loop instructions of ARMv8.1-M, which count in lr."""
+    if h & 0xFFC0 == 0xF000 and g == 0xE801:  # a vector predicate
+        return _ON
     distance = (g >> 1 & 0x3FF) << 2 | (g >> 11 & 1) << 1
     s.forget(LR)
-    if h in (0xF00F, 0xF02F) and g & 0xF001 == 0xC001:
+    if h in (0xF00F, 0xF01F, 0xF02F) and g & 0xF001 == 0xC001:
         return Flow(Go.BRANCH, at + 4 - distance)
-    if h & 0xFFF0 == 0xF040 and g & 0xF001 == 0xC001:
+    starts = h & 0xFFF0 == 0xF040 or (h & 0xFFC0 == 0xF000 and h & 15 != 15)  # the latter: of so many vector lanes
+    if starts and g & 0xF001 == 0xC001:
         return Flow(Go.BRANCH, at + 4 + distance)
-    if h & 0xFFF0 == 0xF040 and g == 0xE001:
+    if starts and g == 0xE001:
         return _ON
     raise Refusal(f"has an instruction that is not understood, {h:04x} {g:04x},")
 

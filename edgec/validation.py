@@ -252,7 +252,7 @@ def _run_host(
 ) -> _Ran:
     from . import board as boards, host
 
-    model = host.load(directory, simd_on_host="dsp" in boards.load(board or manifest["board"]).isa)
+    model = host.load(directory, simd_on_host=boards.load(board or manifest["board"]).simd)
     outputs, traces = [], []
     for k, sample in enumerate(samples):
         if trace:
@@ -365,7 +365,7 @@ def _poisoned(
 
     start, found = time.perf_counter(), []
     plan = json.loads((directory / "plan.json").read_text(encoding="utf-8"))
-    model = host.load(directory, simd_on_host="dsp" in boards.load(board or manifest["board"]).isa)
+    model = host.load(directory, simd_on_host=boards.load(board or manifest["board"]).simd)
     for k, sample in enumerate(_as_bytes(manifest, feeds)):
         model.reset()
         clean = model.run_bytes(sample)

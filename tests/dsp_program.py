@@ -19,6 +19,7 @@ TARGETS = {  # emulated machine: (compiler flags, start of code, start of RAM)
     "mps2-an386": (("-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"), 0x00000000, 0x20000000),
     "mps2-an505": (("-mcpu=cortex-m33", "-mfloat-abi=soft"), 0x10000000, 0x38000000),
 }
+HELIUM = {"mps3-an547": (("-mcpu=cortex-m55+nomve.fp", "-mfloat-abi=hard"), 0x10000000, 0x31000000)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,14 +163,21 @@ def write(folder: Path, cases: Sequence[Case]) -> Path:
     return source
 
 
+def include_flags(isa: str, simd: str) -> list[str]:
+    """-I options for the kernels of an isa ("dsp" or "mve") over simd/<simd>."""
+    kernels = kernel_lib.RUNTIME / "kernel" / isa
+    return kernel_lib.include_flags((kernels, kernel_lib.C99), kernel_lib.RUNTIME / "simd" / simd)
+
+
 def build_arm(source: Path, machine: str, cc: str = "arm-none-eabi-gcc", flags: Sequence[str] = ("-O2",)) -> Path:
     """The ELF of a program for an emulated machine. Raises CalledProcessError."""
-    cpu, code, ram = TARGETS[machine]
+    cpu, code, ram = (TARGETS | HELIUM)[machine]
+    isa = "mve" if machine in HELIUM else "dsp"
     elf, link = source.with_name(f"{machine}.elf"), source.with_name(f"{machine}.ld")
     link.write_text(LINK.format(code=code, ram=ram))
-    include = kernel_lib.include_flags((kernel_lib.DSP, kernel_lib.C99), kernel_lib.RUNTIME / "simd" / "dsp")
     bare = ("-ffreestanding", "-nostdlib", "-static", "-fno-builtin", "-fno-tree-loop-distribute-patterns")
-    subprocess.run([cc, *cpu, "-mthumb", "-std=gnu99", *kernel_lib.WARNINGS[2:4], *flags, *bare, *include, str(source),
+    subprocess.run([cc, *cpu, "-mthumb", "-std=gnu99", *kernel_lib.WARNINGS[2:4], *flags, *bare,
+                    *include_flags(isa, isa), str(source),
                     f"-T{link}", "-Wl,--gc-sections", "-o", str(elf)], check=True)
     return elf
 
@@ -177,10 +185,10 @@ def build_arm(source: Path, machine: str, cc: str = "arm-none-eabi-gcc", flags: 
 SANITIZE = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
-def build_host(source: Path, cc: str = "cc", flags: Sequence[str] = SANITIZE) -> Path:
-    """The program for this machine, with simd/dsp_on_host. Raises CalledProcessError."""
+def build_host(source: Path, cc: str = "cc", flags: Sequence[str] = SANITIZE, isa: str = "dsp") -> Path:
+    """The program for this machine, with simd/<isa>_on_host. Raises CalledProcessError."""
     exe = source.with_name("host")
-    include = kernel_lib.include_flags((kernel_lib.DSP, kernel_lib.C99), kernel_lib.RUNTIME / "simd" / "dsp_on_host")
+    include = include_flags(isa, f"{isa}_on_host")
     subprocess.run([cc, "-DHOST", "-std=gnu99", *flags, *include, str(source), "-o", str(exe)], check=True)
     return exe
 

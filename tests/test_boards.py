@@ -40,7 +40,8 @@ def test_names():
 def test_every_board_is_complete(name):
     b = board.load(name)
     assert b.name == name and b.description and b.isa[-1] == "c99"
-    assert ("dsp" in b.isa) == (b.cpu in ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"))
+    assert ("dsp" in b.isa) == (b.cpu in ("cortex-m4", "cortex-m7", "cortex-m33"))
+    assert ("mve" in b.isa) == (b.cpu == "cortex-m55")
     if b.is_host:
         assert b.memories == () and b.emulator == () and b.flash_bytes == b.ram_bytes == 0
         return

@@ -8,8 +8,9 @@ import edgec
 from edgec import doctor
 from networks import NETWORKS, samples
 
-CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33")
-SOFT_FLOAT = {"cortex-m3": ("ad", "kws", "sww")}  # the rest takes minutes of emulation without an FPU
+CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
+FEWER = {"cortex-m3": ("ad", "kws", "sww"),  # the rest takes minutes of emulation without an FPU
+         "cortex-m55": ("ad", "kws")}  # the same float code as the M33's
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,11 +33,11 @@ def check(models, tmp_path, network, kind, board, goal, **options):
 @pytest.mark.parametrize("board", CORES)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_int8(models, tmp_path, network, board):
-    goal = "ram" if board in ("cortex-m0", "cortex-m4") else "balanced"
+    goal = "ram" if board in ("cortex-m0", "cortex-m4", "cortex-m55") else "balanced"
     check(models, tmp_path, network, "int8", board, goal, on=("host", "qemu"), samples=2)
 
 
-@pytest.mark.parametrize(("network", "board"), [(n, b) for b in CORES[1:] for n in SOFT_FLOAT.get(b, NETWORKS)])
+@pytest.mark.parametrize(("network", "board"), [(n, b) for b in CORES[1:] for n in FEWER.get(b, NETWORKS)])
 def test_fp32(models, tmp_path, network, board):
     goal = "ram" if board == "cortex-m7" else "balanced"
     check(models, tmp_path, network, "fp32", board, goal, on=("host", "qemu"), samples=1)

@@ -26,7 +26,7 @@ def compiled(model, folder, target):
     """(what the pipeline gave, the model's C on this computer) of an ONNX model; the package lies in `folder` then."""
     c = pipeline.compile_graph(onnx_in.from_model(model, "m"), board.load(target))
     store.write_files(folder, c.files)
-    return c, host.load(folder, simd_on_host="dsp" in board.load(target).isa)
+    return c, host.load(folder, simd_on_host=board.load(target).simd)
 
 
 def same_kind(a, b) -> bool:

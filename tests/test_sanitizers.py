@@ -115,8 +115,8 @@ def emitted(graph, folder: Path, target: str, goal: str, more: Sequence[Sequence
     b, c_name = board.load(target), folder.name
     c = pipeline.compile_graph(graph, b, name=c_name, goal=goal)
     store.write_files(folder, c.files)
-    if "dsp" in b.isa:
-        for header in (paths.data("runtime_c") / "simd" / "dsp_on_host").glob("*.h"):
+    if b.simd:
+        for header in (paths.data("runtime_c") / "simd").glob("*_on_host/*.h"):
             if (folder / "runtime" / header.name).exists():
                 shutil.copy(header, folder / "runtime")
     h = host.load(folder)

@@ -129,7 +129,7 @@ def through_c(graph, tmp_path, board_name):
     for path, text in c.files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    return c, host.load(tmp_path, simd_on_host="dsp" in b.isa)
+    return c, host.load(tmp_path, simd_on_host=b.simd)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

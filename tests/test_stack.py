@@ -121,7 +121,7 @@ def test_not_an_elf_file(tmp_path):
 # --- small programs -----------------------------------------------------------------------------------
 
 CORES = {"m0": ("-mcpu=cortex-m0", "-mfloat-abi=soft"), "m3": ("-mcpu=cortex-m3", "-mfloat-abi=soft"),
-         "m4": ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"), "m55": ("-mcpu=cortex-m55+nomve",)}
+         "m4": ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"), "m55": ("-mcpu=cortex-m55",)}
 ASM = """
     .syntax unified
     .thumb
@@ -182,6 +182,8 @@ EXACT = [  # core, code of f and g, the bound and its path
     ("m4", ["push {r4, lr}; sub sp, #8; vmov r3, s0; adr r1, 2f; adds r1, #1; str r1, [sp, #4]; ldr pc, [sp, #4]; "
             "1: add sp, #8; pop {r4, pc}; .balign 4; 2: push {r0, r1}; add sp, #8; b 1b"], 24, "f"),
     ("m55", ["push {r4, lr}; dls lr, r0; 1: push {r0}; pop {r0}; le lr, 1b; pop {r4, pc}"], 12, "f"),
+    ("m55", ["push {r4, lr}; vctp.8 r0; dlstp.8 lr, r0; 1: push {r0}; pop {r0}; letp lr, 1b; wlstp.16 lr, r0, 2f; "
+             "1: push {r0, r1}; pop {r0, r1}; letp lr, 1b; 2: pop {r4, pc}"], 16, "f"),
     ("m55", ["push {lr}; wls lr, r0, 2f; 1: nop; le lr, 1b; 2: pop {pc}"], 4, "f"),
 ]
 

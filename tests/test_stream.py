@@ -76,7 +76,7 @@ def test_emitted_c_streams_to_the_same_bits(models, name, target, tmp_path):
         for path, text in c.files.items():
             (tmp_path / goal / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / goal / path).write_text(text)
-        h = host.load(tmp_path / goal, simd_on_host="dsp" in b.isa)
+        h = host.load(tmp_path / goal, simd_on_host=b.simd)
         t = c.graph.type(c.graph.inputs[0])
         outputs.append([h.run([x.reshape(t.shape)])[0] for x in samples(models, name, "int8")[:4]])
     assert all(np.array_equal(a, b) for a, b in zip(*outputs, strict=True))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import dsp, dwplane, wino
+from . import dsp, dwplane, mve, wino
 from .cost import cycles
 
 Params = Mapping[str, int]
@@ -29,6 +29,8 @@ def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarra
     oc = w.shape[0]
     mult = np.ascontiguousarray(np.broadcast_to(mult, (oc,)))
     shaped = w if kind == "conv" else w[..., 0] if kind == "dwconv" else w.reshape(oc, -1)
+    if "mve" in isa and (found := mve.packed(kind, params, shaped, bias, mult)):
+        return Packed(f"{kind}_s8_mve", *found, params)
     if "dsp" in isa:
         accepts, pack, scratch = (getattr(dsp, f"{kind}_{part}") for part in ("accepts", "pack", "scratch"))
         extra = (mult,) if kind == "dwconv" else ()  # a depthwise layer's limits depend on its multipliers too
