@@ -403,14 +403,25 @@ def validate(
 @app.command(
     epilog=EXAMPLES + "  edgec profile build/kws/cortex-m4\n  edgec profile build/kws/cortex-m55 --json"
 )
-def profile(directory: Package, board: OtherBoard = None, json: Json = False, debug: Debug = False) -> None:
+def profile(
+    directory: Package,
+    board: OtherBoard = None,
+    on: Annotated[
+        str, typer.Option(metavar="qemu|board", help="Where to run: the emulator, or the board with its firmware flashed.")
+    ] = "qemu",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Show what each layer of a built package costs: cycles of a Cortex-M4, instructions on other cores.
 
-    Counted under QEMU. The cycles are a model of the core with memory without wait states."""
+    Counted under QEMU, where the cycles are a model of the core with memory without wait states; on a board the core's own
+    cycle counter tells, read over semihosting through the debug probe."""
     from . import profile as profiler
 
     console = Console(json)
-    found = profiler.run(directory, board)
+    if on not in ("qemu", "board"):
+        raise UsageError(f"cannot profile on {on}", fix="choose from: qemu, board")
+    found = profiler.run(directory, board, on)
     console.line(profiler.text(found))
     console.result({"ok": True, **found})
 

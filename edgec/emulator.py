@@ -66,6 +66,36 @@ def run_pattern(firmware_elf: Path, board: Board, plugin: str = "", timeout: flo
         return _execute(board, command, Path(firmware_elf).resolve(), [], folder, timeout)
 
 
+def cycles_on_board(firmware_elf: Path, board: Board, sample: Sequence[bytes], timeout: float = 300.0) -> list[int]:
+    """Cycles of each step in a run on `sample`, counted by the core's own counter (DWT), the firmware running on the
+    board over semihosting through the first installed tool of the board's [run] table.
+
+    Raises UsageError where the sample does not fit, DeviceError where the board has no such tool or no counter."""
+    firmware_elf = Path(firmware_elf).resolve()
+    pack = package.read(firmware_elf.parent)
+    _check_samples(pack, [sample])
+    tool = next((t for t in board.run if shutil.which(board.run[t][0])), None)
+    if tool is None:
+        raise DeviceError("no tool is there that runs a firmware on the board", where=board.name,
+                          fix=f"install one of {', '.join(board.run)}" if board.run else
+                          "add a [run] table to the board file, as boards/nucleo-f446re.toml has it")
+    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        (Path(folder) / "in").write_bytes(b"".join(sample))
+        words = ["edgec", "profile", "in", "out"]
+        _execute(board, board.run[tool], firmware_elf, words, folder, timeout)
+        out = Path(folder) / "out"
+        raw = out.read_bytes() if out.exists() else b""
+    size = len(raw) - sum(pack.outputs) - 4
+    if size < 0 or size % 8 or struct.unpack_from("<I", raw, size)[0] != _TRACE_END:
+        raise DeviceError("the firmware's output file has the wrong length", where=board.name,
+                          fix="flash the package's firmware first: edgec flash")
+    counted = [cycles for _, cycles in struct.iter_unpack("<II", raw[:size])]
+    if counted and not any(counted):
+        raise DeviceError("the core has no cycle counter that runs", where=board.name,
+                          fix="profile under QEMU, without --on board")
+    return counted
+
+
 def _require_emulator(board: Board) -> None:
     if not board.emulator:
         raise DeviceError(f"{board.name} has no emulator", where=board.name,
@@ -86,8 +116,11 @@ def _check_samples(pack: package.Package, samples: Sequence[Sequence[bytes]]) ->
 def _execute(board: Board, emulator: Sequence[str], firmware_elf: Path, arguments: Sequence[str], folder: str,
              timeout: float) -> str:
     """Runs the emulator in `folder`, where the firmware's files lie; returns what the firmware printed."""
-    text = "".join(f",arg={a}" for a in arguments)
-    command = [c.replace("{elf}", str(firmware_elf)).replace("{arguments}", text) for c in emulator]
+    forms = {"{elf}": str(firmware_elf), "{arguments}": "".join(f",arg={a}" for a in arguments),
+             "{words}": " ".join(arguments), "{probe}": board.probe}
+    command = list(emulator)
+    for name, value in forms.items():
+        command = [c.replace(name, value) for c in command]
     try:
         done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               errors="replace", timeout=timeout)

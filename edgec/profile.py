@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import board as boards
-from . import counter, store
+from . import counter, emulator, store
 from .board import Board
 from .counter import Entry
 from .errors import DeviceError, UsageError
@@ -16,6 +16,7 @@ from .report import GENERATED
 CYCLE_MODEL = ("a model: the Cortex-M4's instruction timing table over the instructions that QEMU ran, memory without "
                "wait states; good for comparisons, not a promise about a board")
 COUNTS = "exact counts of the instructions that QEMU ran; how many cycles they take this core is not modelled"
+MEASURED = "measured on the board by the core's own cycle counter, the hook between the steps left out"
 SCHEDULE = "(rows, rings and the order of layers)"
 CALLS = "(calls of the steps)"
 
@@ -29,10 +30,11 @@ class _Cost:
         return _Cost(self.instructions + other.instructions, self.cycles + other.cycles)
 
 
-def run(directory: Path, board_name: str | None = None) -> dict:
-    """The profile of the package's firmware under its board's emulator, JSON-ready.
+def run(directory: Path, board_name: str | None = None, on: str = "qemu") -> dict:
+    """The profile of the package's firmware under its board's emulator (on "qemu") or on the board itself ("board",
+    where the firmware has been flashed; a streamed step is one row then), JSON-ready.
 
-    unit: "cycles" on a Cortex-M4, else "instructions"; model: what they are. bounds: the least unit per
+    unit: "cycles" on a Cortex-M4 or a board, else "instructions"; model: what they are. bounds: the least unit per
     multiply-accumulate that the core's instructions allow a direct (not Winograd) kernel, by element type. rows: in the
     order of the run, one for each step, or for each layer inside a streamed step: step, origin, op, kernel, macs, cost
     (of the unit), per_mac, bound, share, alive_bytes (the most of the arena in use in the step), instructions. total: of
@@ -45,6 +47,9 @@ def run(directory: Path, board_name: str | None = None) -> dict:
         raise UsageError("the package has no firmware", where=str(directory), fix="build it without --no-compile")
     board = boards.load(board_name or manifest["board"])
     steps = report["steps"]
+    if on == "board":
+        zeros = [bytes(t["bytes"]) for t in manifest["inputs"]]
+        return measured(board, manifest["name"], steps, emulator.cycles_on_board(firmware, board, zeros))
     functions = [f for s in steps for f in (s["function"], *(x["function"] for x in s["layers"]))]
     entries = counter.count(firmware, board, f"{manifest['name']}_run", functions)
     return profile(board, manifest["name"], steps, entries)
@@ -52,7 +57,6 @@ def run(directory: Path, board_name: str | None = None) -> dict:
 
 def profile(board: Board, name: str, steps: list[dict], entries: list[Entry]) -> dict:
     """The counts of a run as `run` returns them. steps: of report.json."""
-    unit = "cycles" if board.cpu == "cortex-m4" else "instructions"
     rows = []
     called = [k for k, e in enumerate(entries) if e.parent == 0]
     if len(called) != len(steps):
@@ -61,6 +65,19 @@ def profile(board: Board, name: str, steps: list[dict], entries: list[Entry]) ->
         rows += _step(step, k, entries)
     rows.append(({"step": "", "origin": [], "op": CALLS, "kernel": "", "macs": 0, "dtype": "", "alive_bytes": None},
                  _own(entries[0])))
+    unit = "cycles" if board.cpu == "cortex-m4" else "instructions"
+    return _profile(board, name, unit, CYCLE_MODEL if unit == "cycles" else COUNTS, rows)
+
+
+def measured(board: Board, name: str, steps: list[dict], cycles: list[int]) -> dict:
+    """The cycles of each step as `run` returns them; instructions are not known then."""
+    if len(cycles) != len(steps):
+        raise DeviceError(f"{len(cycles)} steps ran, the package has {len(steps)}", where=name, fix="flash it again")
+    rows = [(_whole_step(s), _Cost(0, c)) for s, c in zip(steps, cycles, strict=True)]
+    return _profile(board, name, "cycles", MEASURED, rows)
+
+
+def _profile(board: Board, name: str, unit: str, model: str, rows: list[tuple[dict, _Cost]]) -> dict:
     whole = sum((cost for _, cost in rows), _Cost())
     total = getattr(whole, unit)
     bounds = {"int8": integer_bound(board), "float32": float_bound(board)}
@@ -70,12 +87,12 @@ def profile(board: Board, name: str, steps: list[dict], entries: list[Entry]) ->
         mine, dtype = getattr(cost, unit), row.pop("dtype")
         return row | {"cost": mine, "per_mac": mine / row["macs"] if row["macs"] else None,
                       "bound": bounds.get(dtype) if row["macs"] else None, "share": mine / total if total else 0.0,
-                      "instructions": cost.instructions}
+                      "instructions": cost.instructions or None}
 
     return {"name": name, "board": board.name, "cpu": board.cpu, "unit": unit,
-            "model": CYCLE_MODEL if unit == "cycles" else COUNTS, "bounds": bounds,
+            "model": model, "bounds": bounds,
             "total": {"cost": total, "macs": macs, "per_mac": total / macs if macs else None,
-                      "instructions": whole.instructions},
+                      "instructions": whole.instructions or None},
             "rows": [entry(row, cost) for row, cost in rows]}
 
 
@@ -103,13 +120,16 @@ def _inclusive(k: int, entries: list[Entry]) -> _Cost:
     return sum((_inclusive(i, entries) for i, e in enumerate(entries) if e.parent == k), _own(entries[k]))
 
 
+def _whole_step(step: Mapping) -> dict:
+    names = ("op", "dtype", "macs", "alive_bytes", "origin")
+    return {"step": step["name"], "kernel": step["kernel"] or GENERATED} | {n: step[n] for n in names}
+
+
 def _step(step: Mapping, k: int, entries: list[Entry]) -> list[tuple[dict, _Cost]]:
     """The rows of a step: one, or in a streamed step one for each layer and one for the rest."""
-    base = {"step": step["name"], "dtype": step["dtype"], "alive_bytes": step["alive_bytes"]}
     if not step["layers"]:
-        row = base | {"origin": step["origin"], "op": step["op"], "kernel": step["kernel"] or GENERATED,
-                      "macs": step["macs"]}
-        return [(row, _inclusive(k, entries))]
+        return [(_whole_step(step), _inclusive(k, entries))]
+    base = _whole_step(step)
     costs = {e.function: _inclusive(i, entries) for i, e in enumerate(entries) if e.parent == k}
     function = {x["kernel"]: x["function"] for x in step["layers"] if x["function"] in costs}
     runs = [x["function"] if x["function"] in costs else function[x["kernel"]] for x in step["layers"]]
@@ -134,8 +154,9 @@ def text(p: Mapping, width: int = 40) -> str:
     head = ("step", "ONNX nodes", "kernel", "MACs", unit, "per MAC", "bound", "share", "arena B")
     total = p["total"]
     per = f", {total['per_mac']:.3f} per multiply-accumulate ({count_text(total['macs'])})" if total["macs"] else ""
+    instructions = f", {total['instructions']:,} instructions" if total["instructions"] and unit != "instructions" else ""
     return "\n".join([f"{p['name']} on {p['board']}", "", table(head, rows, width=width), "",
-                      f"  {total['cost']:,} {unit}{per}, {total['instructions']:,} instructions", f"  {p['model']}"])
+                      f"  {total['cost']:,} {unit}{per}{instructions}", f"  {p['model']}"])
 
 
 def _ratio(x: float | None) -> str:

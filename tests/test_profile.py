@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 
 import dsp_program
 import pytest
 from conftest import ROOT
 
 import edgec
-from edgec import board, counter, profile
+from edgec import board, counter, emulator, profile
 from edgec.counter import Entry
 from edgec.errors import DeviceError, UsageError
 
@@ -134,11 +135,11 @@ def test_layers_make_up_the_run(digits, name, goal):
 
 def test_streamed_layers_cost_what_they_cost_alone(digits):
     def convolutions(goal: str) -> dict:
-        return {tuple(r["origin"]): r["cost"] for r in profile.run(digits("cortex-m4", goal).directory)["rows"] if r["op"] == "Conv"}
+        return {tuple(r["origin"]): r["cost"] for r in profile.run(digits("cortex-m3", goal).directory)["rows"] if r["op"] == "Conv"}
 
     rows, whole = convolutions("ram"), convolutions("balanced")
     assert len(rows) == len(whole) > 1
-    assert any(x["layers"] for x in digits("cortex-m4", "ram").report["steps"])
+    assert any(x["layers"] for x in digits("cortex-m3", "ram").report["steps"])
     for nodes, cost in whole.items():
         assert rows[nodes] == pytest.approx(cost, rel=0.15)
 
@@ -158,3 +159,24 @@ def test_a_package_without_firmware(tmp_path):
     r = edgec.build(DIGITS, board="cortex-m4", out=tmp_path / "p", compile=False)
     with pytest.raises(UsageError, match="no firmware"):
         profile.run(r.directory)
+
+
+def test_the_cores_own_counter(digits, tmp_path):
+    """The firmware's side: the emulator has no such counter, so every step took 0 cycles, which is said."""
+    m4 = board.load("cortex-m4")
+    command = tuple(word.replace("{arguments}", ",arg=edgec,arg=profile,arg=in,arg=out") for word in m4.emulator)
+    package = digits("cortex-m4", "balanced")
+    sample = [bytes(t["bytes"]) for t in package.manifest["inputs"]]
+    with pytest.raises(DeviceError, match="no cycle counter"):
+        emulator.cycles_on_board(package.firmware, replace(m4, run={"qemu": command}), sample)
+    with pytest.raises(DeviceError, match="no tool"):
+        emulator.cycles_on_board(package.firmware, m4, sample)
+
+
+def test_cycles_of_a_board(digits):
+    steps = digits("cortex-m4", "balanced").report["steps"]
+    p = profile.measured(board.load("nucleo-f446re"), "x", steps, [10 * (k + 1) for k in range(len(steps))])
+    assert [r["cost"] for r in p["rows"]] == [10 * (k + 1) for k in range(len(steps))]
+    assert p["unit"] == "cycles" and "measured" in p["model"] and p["total"]["instructions"] is None
+    with pytest.raises(DeviceError, match="steps ran"):
+        profile.measured(board.load("nucleo-f446re"), "x", steps, [1])

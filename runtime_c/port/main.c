@@ -7,6 +7,8 @@
  *                   was in use, and the most that a run of the model with all that it calls had in use.
  *   trace IN OUT    the same, and before a sample's outputs a record per executed step:
  *                   uint32 step, uint32 bytes, the bytes of the step's output; ended by a uint32 TRACE_END.
+ *   profile IN OUT  the same as trace, but a record is uint32 step, uint32 cycles that it took by the core's counter (DWT,
+ *                   which an ARMv6-M and emulators do not have: 0).
  * Numbers in OUT are little-endian, as the core is. Exit codes: enum exit_code. */
 #include "model.h"
 #include "semihost.h"
@@ -32,7 +34,9 @@ EC_ARENA static uint8_t arena[FW_MODEL_ARENA_BYTES] EC_ALIGNED(16);
 static char command_line[512];
 static fw_model_t model;
 static int32_t trace_file;
+static bool trace_cycles; /* the records of a trace hold cycles */
 static bool trace_failed;
+static uint32_t cycles_at; /* the counter when the running step began */
 static uint32_t stack_most, run_stack_most;
 
 /* ---- stack -------------------------------------------------------------------------------------------------- */
@@ -129,18 +133,51 @@ static bool equal(const char *a, const char *b)
     return *a == *b;
 }
 
+/* ---- cycles ------------------------------------------------------------------------------------------------- */
+
+#if defined(__ARM_ARCH_6M__)
+static void start_cycles(void)
+{
+}
+
+static uint32_t read_cycles(void)
+{
+    return 0u;
+}
+#else
+/* Registers of the data watchpoint and trace unit, and the one that powers it. */
+#define DWT_CTRL (*(volatile uint32_t *)0xE0001000u)
+#define DWT_CYCCNT (*(volatile uint32_t *)0xE0001004u)
+#define DEMCR (*(volatile uint32_t *)0xE000EDFCu)
+
+static void start_cycles(void)
+{
+    DEMCR |= 1u << 24;
+    DWT_CYCCNT = 0u;
+    DWT_CTRL |= 1u;
+}
+
+static uint32_t read_cycles(void)
+{
+    return DWT_CYCCNT;
+}
+#endif
+
 /* ---- the model ---------------------------------------------------------------------------------------------- */
 
 /* Overrides the model's weak hook, which is called after each step. */
 void fw_model_hook(const fw_model_t *m, unsigned step)
 {
-    const uint32_t head[2] = {(uint32_t)step, fw_model_steps[step].bytes};
+    const uint32_t spent = read_cycles() - cycles_at;
+    const uint32_t head[2] = {(uint32_t)step, trace_cycles ? spent : fw_model_steps[step].bytes};
 
     (void)m;
     if (trace_file != NO_FILE) {
         trace_failed = trace_failed || semihost_write(trace_file, head, 8u) != 8u ||
-                       semihost_write(trace_file, &arena[fw_model_steps[step].offset], head[1]) != head[1];
+                       (!trace_cycles &&
+                        semihost_write(trace_file, &arena[fw_model_steps[step].offset], head[1]) != head[1]);
     }
+    cycles_at = read_cycles(); /* what this function takes is nobody's */
 }
 
 /* What an uninitialised arena holds must not matter: on the host it holds something else. */
@@ -159,6 +196,8 @@ static EC_NOINLINE ec_status run_model(void)
 
     stack_most = larger(stack_most, stack_used(link_stack_top));
     paint_stack();
+    start_cycles();
+    cycles_at = read_cycles();
     status = fw_model_run(&model);
     run_stack_most = larger(run_stack_most, stack_used(stack_end()));
     return status;
@@ -334,8 +373,9 @@ int main(void)
     if (semihost_command_line(command_line, sizeof command_line) == 0) {
         n = split(command_line, words, 4);
     }
-    if (n < 2 || !(equal(words[1], "run") || equal(words[1], "trace"))) {
+    trace_cycles = n >= 2 && equal(words[1], "profile");
+    if (n < 2 || !(equal(words[1], "run") || equal(words[1], "trace") || trace_cycles)) {
         return run_pattern(); /* also where the words are pieces of the image's path, which emulators put there */
     }
-    return n == 4 ? run_files(words[2], words[3], equal(words[1], "trace")) : EXIT_USAGE;
+    return n == 4 ? run_files(words[2], words[3], !equal(words[1], "run")) : EXIT_USAGE;
 }
