@@ -238,6 +238,13 @@ def avgpool_case(rng, kind):
     return case("avgpool_s8", p, (rows, n_rows, table, "out"), requant(sums * 256, np.reshape(m, (-1, 1)), p))
 
 
+def rowsum_case(rng, kind):
+    p = {"in_w": int(rng.choice([1, 5, 9, 600])), "in_c": int(rng.integers(1, 14))}
+    row = np.where(rng.random((p["in_w"], p["in_c"])) < 0.5, int8s(rng, p["in_w"] * p["in_c"]).reshape(p["in_w"], -1), np.int8(-128))
+    sums = rng.integers(-(2**30), 2**30, p["in_c"], np.int32)
+    return case("rowsum_s8", p, (row.reshape(-1), sums, "out"), sums + row.astype(np.int32).sum(0, dtype=np.int32))
+
+
 def add_case(rng, kind):
     a, b = int8s(rng, 23), int8s(rng, 23)
     f = int(rng.integers(1, 23))
@@ -274,7 +281,7 @@ def softmax_case(rng, kind):
 
 
 INTEGER = {"conv": conv_case, "dwconv": dwconv_case, "fc": fc_case, "maxpool": maxpool_case, "avgpool": avgpool_case,
-           "add": add_case, "mul": mul_case, "lut": lut_case, "softmax": softmax_case}
+           "rowsum": rowsum_case, "add": add_case, "mul": mul_case, "lut": lut_case, "softmax": softmax_case}
 FLOAT = {k: INTEGER[k] for k in ("conv", "dwconv", "fc", "maxpool", "avgpool")}
 ALL = [(k, "s8") for k in INTEGER] + [(k, "f32") for k in FLOAT]
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 from edgec.kernels import dsp, dwplane, wino
 
 ISA = (kernel_lib.DSP, kernel_lib.C99)
-HEADERS = ("conv_s8_dsp.h", "fc_s8_dsp.h", "dwconv_s8_dsp.h", "wino_s8_dsp.h", "dwplane_s8_dsp.h", "add_s8.h", "maxpool_s8.h", "avgpool_s8.h")
+HEADERS = ("conv_s8_dsp.h", "fc_s8_dsp.h", "dwconv_s8_dsp.h", "wino_s8_dsp.h", "dwplane_s8_dsp.h", "add_s8.h", "maxpool_s8.h", "avgpool_s8.h", "rowsum_s8.h")
 HOST_SIMD, ARM_SIMD = (kernel_lib.RUNTIME / "simd" / d for d in ("dsp_on_host", "dsp"))
 CONV = "in_w in_c out_w out_c kh kw stride_w dilation_w pad_left groups c f lo hi".split()
 DWCONV = "in_w in_c out_w mult kh kw stride_w dilation_w pad_left c f lo hi".split()
@@ -339,7 +339,7 @@ def test_plane_in_place(host):
         np.testing.assert_array_equal(np.frombuffer(ffi.buffer(x)[:case.out_bytes], np.int8), case.expected.reshape(-1))
 
 
-SAME = ("add", "maxpool", "avgpool")  # kernels that take what their c99 namesakes take
+SAME = ("add", "maxpool", "avgpool", "rowsum")  # kernels that take what their c99 namesakes take
 
 
 @pytest.mark.parametrize("name", SAME)

@@ -180,12 +180,20 @@ def _emit_sum(ctx: Lowering, node: Node, win: Window):
         start = Const(-int(x_t.q.zero_point) * h * width)
         mean = requant_expr(Bin("*", total, Const(2**PRE)), Const(int(t.m[0])), t, int(y_t.q.zero_point), *bounds(y_t.q, clip))
 
+    def meaning(args, read, write):
+        pixels = np.asarray(read(args[0]))[:width * c].reshape(width, c)
+        write(args[2], (np.asarray(read(args[1]))[:c] + pixels.astype(np.int32).sum(0, dtype=np.int32)).astype(np.int32))
+
     def emit(oy, sources, target):
         (x,) = sources
         row = x.ref(oy, width * c)
         value = cast(Load(row.buffer, add(row.index, add(mul(px, c), ch)), x_t.dtype), kind)
+        if x_t.q is None:  # float sums keep the order of the pixels
+            added: Stmt = For("px", Const(0), Const(width), (For("ch", Const(0), Const(c), (Store(sums, ch, Bin("+", total, value)),)),))
+        else:
+            added = Call("rowsum_s8", {"in_w": width, "in_c": c}, (row, Ref(sums), Ref(sums)), (sums,), meaning)
         return [If(Bin("==", oy, Const(0)), (For("ch", Const(0), Const(c), (Store(sums, ch, start),)),)),
-                For("px", Const(0), Const(width), (For("ch", Const(0), Const(c), (Store(sums, ch, Bin("+", total, value)),)),)),
+                added,
                 If(Bin("==", oy, Const(h - 1)), (For("ch", Const(0), Const(c), (Store(target.buffer, ch, mean),)),))]
 
     return emit

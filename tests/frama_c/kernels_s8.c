@@ -7,6 +7,7 @@
 #include "lut_s8.h"
 #include "maxpool_s8.h"
 #include "mul_s8.h"
+#include "rowsum_s8.h"
 #include "softmax_s8.h"
 
 enum { IN_W = 7, IN_C = 6, KH = 3, KW = 3, OUT_W = 7, OUT_W_2 = 4, N = 10, OUT_N = 6 };
@@ -18,6 +19,7 @@ static const ec_avgpool_s8_t average = {IN_W, IN_C, OUT_W_2, KH, KW, 2, 1, 0, -1
 static const ec_add_s8_t add = {N, 1 << 20, -(1 << 20), 1 << 20, 21, -128, 127};
 static const ec_mul_s8_t mul = {N, -128, 127, INT32_MAX, 1 << 14, 15, -128, 127};
 static const ec_lut_s8_t lut = {N};
+static const ec_rowsum_s8_t rowsum = {IN_W, IN_C};
 static const ec_softmax_s8_t softmax = {N, INT32_MAX, 1, 1, -128, 127};
 
 static int8_t row[KH][IN_W * IN_C], pad[IN_W * IN_C], w[2 * KH * KW * IN_C], out[2 * OUT_W * IN_C];
@@ -58,5 +60,9 @@ int main(void)
     ec_mul_s8(&mul, a, b, a);
     ec_lut_s8(&lut, a, table, a);
     ec_softmax_s8(&softmax, a, exponential, b);
+    for (int32_t i = 0; i < IN_C; i++) {
+        bias[i] = between(-(1 << 30), 1 << 30);
+    }
+    ec_rowsum_s8(&rowsum, row[0], bias, bias);
     return 0;
 }
