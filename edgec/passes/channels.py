@@ -190,10 +190,9 @@ class _Channels:
             return self._operands(r, node)
         if node.op == "Split":
             axis = int(node.attrs.get("axis", 0))
-            sizes = r.const(
-                node.outputs[0] + "/sizes", np.array([r.type(o).shape[axis] for o in node.outputs], np.int64)
-            )
-            return Node("Split", (node.inputs[0], sizes), node.outputs, attrs(axis=axis), node.origin)
+            sizes = np.array([r.type(o).shape[axis] for o in node.outputs], np.int64)
+            ins = (node.inputs[0], r.const(node.outputs[0] + "/sizes", sizes))
+            return Node("Split", ins, node.outputs, attrs(axis=axis), node.origin)
         return self._slice(r, node) if node.op == "Slice" else node
 
     def _state(self, name: str, n: int) -> tuple[Array, Array]:
@@ -202,7 +201,7 @@ class _Channels:
         return (np.ones(n, bool), np.ones(n, bool)) if s is None else (self.kept[s], self.live[s])
 
     def _dense(self, r: Rewriter, node: Node) -> Node:
-        """The layer without dead rows and columns: what they contributed, and rows that are constant, is in the bias."""
+        """The layer without dead rows and columns: what those contributed, and constant rows, are in the bias."""
         x, y = self._operand(node), self.ranges[node.outputs[0]]
         of, shape = layer(self.graph, node), self.graph.type(node.inputs[1]).shape
         x_kept, x_live = self._state(node.inputs[0], shape[-1])
