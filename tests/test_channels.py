@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from math import prod
 
 import numpy as np
@@ -12,9 +13,23 @@ from networks import samples
 from onnx import TensorProto, helper, numpy_helper
 
 import edgec
-from edgec import loop_interp, loop_verify, lower, onnx_in, pipeline, plan, reference, verify
+from edgec import (
+    loop_interp,
+    loop_verify,
+    lower,
+    onnx_in,
+    pipeline,
+    plan,
+    reference,
+    toolchain,
+    verify,
+)
 from edgec.ir import Graph, Node, QParams, Tensor, TensorType, attrs
 from edgec.passes import channels
+
+needs_qemu = pytest.mark.skipif(
+    None in map(shutil.which, (toolchain.ARM_GCC, "qemu-system-arm")), reason="needs the ARM compiler and QEMU"
+)
 
 
 class Net:
@@ -462,27 +477,36 @@ def test_half_of_the_person_detector_goes(models):
         assert all(np.array_equal(got[o], want[o]) for o in whole.outputs)
 
 
+def float_model(path, nodes, outputs, **weights) -> None:
+    """A float ONNX model of input x [1][2][6][6], and twenty samples in data.npz beside it."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 6, 6])
+    outs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4, 6, 6]) for n in outputs]
+    initial = [numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()]
+    made = helper.make_graph([helper.make_node(op, i, [o], **a) for op, i, o, a in nodes], "g", [x], outs, initial)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)]), path / "m.onnx")
+    samples = np.random.default_rng(3).normal(size=(20, 1, 2, 6, 6))
+    np.savez(path / "data.npz", x=samples.astype(np.float32))
+
+
+@needs_qemu
+def test_a_model_that_is_one_constant_builds_and_runs(tmp_path):
+    float_model(tmp_path, [("Conv", ["x", "w", "b"], "y", {})], ["y"], w=np.zeros((4, 2, 1, 1)), b=np.arange(1.0, 5.0))
+    data = tmp_path / "data.npz"
+    built = edgec.build(tmp_path / "m.onnx", data=data, board="cortex-m0", out=tmp_path / "p")
+    assert built.report["steps"] == [] and [x["channels"] for x in built.report["channels"]] == [0]
+    assert edgec.validate(tmp_path / "p", on=("host", "qemu"), data=data).ok
+
+
 def test_a_float_model_quantised_here_loses_channels_too(tmp_path):
     rng = np.random.default_rng(3)
-    w, w2 = rng.normal(size=(8, 2, 3, 3)).astype(np.float32), rng.normal(size=(4, 8, 1, 1)).astype(np.float32)
-    bias = np.full(8, -0.1, np.float32)
+    w, w2 = rng.normal(size=(8, 2, 3, 3)), rng.normal(size=(4, 8, 1, 1))
     w[[1, 2, 4, 6]] = 0  # after the Relu always 0
-    model = helper.make_model(
-        helper.make_graph(
-            [
-                helper.make_node("Conv", ["x", "w", "b"], ["h"], pads=[1, 1, 1, 1]),
-                helper.make_node("Relu", ["h"], ["r"]),
-                helper.make_node("Conv", ["r", "w2"], ["y"]),
-            ],
-            "g",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 6, 6])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 6, 6])],
-            [numpy_helper.from_array(w, "w"), numpy_helper.from_array(bias, "b"), numpy_helper.from_array(w2, "w2")],
-        ),
-        opset_imports=[helper.make_opsetid("", 13)],
-    )
-    onnx.save(model, tmp_path / "m.onnx")
-    np.savez(tmp_path / "data.npz", x=rng.normal(size=(20, 1, 2, 6, 6)).astype(np.float32))
+    nodes = [
+        ("Conv", ["x", "w", "b"], "h", {"pads": [1, 1, 1, 1]}),
+        ("Relu", ["h"], "r", {}),
+        ("Conv", ["r", "w2"], "y", {}),
+    ]
+    float_model(tmp_path, nodes, ["y"], w=w, b=np.full(8, -0.1), w2=w2)
     built = edgec.build(
         tmp_path / "m.onnx", data=tmp_path / "data.npz", board="cortex-m4", out=tmp_path / "p", compile=False
     )

@@ -68,8 +68,8 @@ EC_KERNEL void paint_stack(void)
     }
 }
 
-/* The bytes below an address that have lost their paint. */
-static uint32_t stack_used(const void *below)
+/* The bytes below an address that have lost their paint; inlined, because a call would leave a mark of its own. */
+EC_KERNEL uint32_t stack_used(const void *below)
 {
     const uint32_t words = stack_words(below);
     uint32_t free_words = 0u;
