@@ -50,7 +50,7 @@ class BuildResult:
 
 @dataclass(frozen=True, eq=False)
 class AnalyzeResult:
-    """report: as report.json, without compiled sizes. fits: False where weights or arena exceed the board or budget.
+    """report: as report.json, without compiled sizes, and with `remedies` (see remedies.py). fits: False where weights or arena exceed the board or budget.
     plan: what the checker of the memory plan found, where asked for."""
 
     report: dict
@@ -155,7 +155,7 @@ def analyze(
 
     Raises what `build` raises, but a model that does not fit is a result here, not an error.
     """
-    from . import board as boards, report
+    from . import board as boards, remedies, report
 
     tell = on_event or _silent
     _check_choices(goal, stream_input)
@@ -165,6 +165,10 @@ def analyze(
     made = report.make(compiled, target, None, source.summary)
     problems = tuple(_excesses(made, ram, flash, "the weights alone"))
     checked = _checked_plan(json.loads(compiled.files[PLAN]), model) if check else None
+    with _phase(tell, "remedies") as phase:
+        made["remedies"] = remedies.remedies(compiled, target, goal, flash)
+        made["memory"]["saved"] = remedies.present(compiled.program)
+        phase["info"] = plural(len(made["remedies"]), "plan")
     return AnalyzeResult(made, not problems, problems, checked)
 
 

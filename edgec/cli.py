@@ -241,6 +241,7 @@ def analyze(
     )
     console.line()
     console.line(report.text(r.report, width=56).rstrip())
+    console.line(report.remedies_text(r.report))
     if r.plan:
         console.line(_proved(r.plan))
     for problem in r.problems:

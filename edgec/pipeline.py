@@ -7,7 +7,23 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import __version__, certificate, emit, firmware, loop_passes, loop_verify, lower, plan, plan_tie, push, render_c, stream
+from . import (
+    __version__,
+    certificate,
+    choose,
+    cost,
+    emit,
+    firmware,
+    loop_passes,
+    loop_verify,
+    lower,
+    placement,
+    plan,
+    plan_tie,
+    push,
+    render_c,
+    stream,
+)
 from . import verify as spec
 from .board import Board
 from .ir import Graph
@@ -85,8 +101,9 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
                   flash: int | None = None, stream_input: str = "", on_phase: Callable[[str, float, object], None] = lambda name, seconds, info: None) -> Compiled:
     """Graph -> C package for the board. name: the C prefix, by default the graph's name made an identifier.
     dump_ir: a folder that gets the text of the IR after every pass. goal "ram" streams layers row by row wherever that
-    lowers the peak; "balanced" and "size" only where the arena would not fit `ram` or the board otherwise; "time" never. "time" takes
-    kernels that need more weights as far as `flash` and the board allow, "balanced" where that at most doubles the weights.
+    lowers the peak; "balanced" and "size" only where the arena would not fit `ram` or the board otherwise, and then the
+    layers that cost the fewest cycles (`choose`); "time" never. "time" takes kernels that need more weights as far as
+    `flash` and the board allow, "balanced" where that at most doubles the weights.
     stream_input: "window" or "sliding": the input comes row by row (edgec/push.py); layers are streamed as for goal "ram".
     Raises UnsupportedError listing all nodes."""
     dump = _dumper(dump_ir)
@@ -106,14 +123,18 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
         graph = spec.verify(push.input_by_rows(graph), "input_by_rows")
         dump("input_by_rows", str(graph))
     regions = _regions(graph, goal, stream_input)
-    fast = _fast(graph, board, goal, flash)
+    fast = fast_layers(graph, board, goal, flash)
     program = phase("lower", lambda: _lowered(graph, board, regions, fast, dump), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
     program = phase("plan", lambda: _planned(program, dump), _sizes)
-    if fast and limit and program.arena_bytes > limit:
+    if goal == "time" and fast and limit and program.arena_bytes > limit:
         program = _planned(_lowered(graph, board, regions, frozenset(), dump), dump)
     if goal in ("balanced", "size") and not stream_input and limit and program.arena_bytes > limit:
-        regions = stream.regions(graph)
-        program = phase("stream", lambda: _planned(_lowered(graph, board, regions, frozenset(), dump), dump), lambda p: f"arena {p.arena_bytes:,} B" + _streamed(regions))
+        unstreamed = cost.cycles(program)
+        kinds = dict.fromkeys((fast, frozenset()))  # the faster kernels need more scratch
+        chosen = phase("choose", lambda: min((choose.fitting(graph, lowering(board, f), planned, limit) for f in kinds),
+                                             key=lambda c: (max(c.arena_bytes, limit), c.cycles)),
+                       lambda c: f"arena {c.arena_bytes:,} B{_streamed(c.regions)}, {_more(c.cycles, unstreamed)} cycles by the model")
+        program = chosen.program
     meta, plan_json = _meta(graph, board, c_name), certificate.make(program)
     files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal, program.rowwise is not None),
                   lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
@@ -167,13 +188,28 @@ def _streamed(regions) -> str:
 CODE_BYTES = 32 << 10  # set aside for code when flash is shared out
 
 
-def _fast(graph: Graph, board: Board, goal: str, flash: int | None) -> frozenset[str]:
+def fast_layers(graph: Graph, board: Board, goal: str, flash: int | None) -> frozenset[str]:
     """The convolutions that get faster kernels for whole tensors, by output tensor."""
     if goal not in ("time", "balanced"):
         return frozenset()
     weights = sum(t.data.nbytes for t in graph.tensors.values() if t.data is not None)
     room = min(b for b in (flash, board.flash_bytes) if b) - weights - CODE_BYTES if flash or board.flash_bytes else 0
     return affordable(faster(graph, board.isa), room if goal == "time" else min(room, weights))
+
+
+def lowering(board: Board, fast: frozenset[str]) -> Callable[[Graph, tuple[stream.Region, ...]], Program]:
+    """(graph after all passes, regions to stream) -> program, not planned."""
+    return lambda graph, regions: _lowered(graph, board, regions, fast, _dumper(None))
+
+
+def planned(program: Program, work: int = placement.WORK) -> Program:
+    """The program with its plan, which is proved. work: of the search for offsets."""
+    return _planned(program, _dumper(None), work)
+
+
+def _more(cycles: float, than: float) -> str:
+    """A difference in per cent, as +1.3 %."""
+    return f"{100 * (cycles / than - 1):+.1f} %" if than else "+0.0 %"
 
 
 def _lowered(graph: Graph, board: Board, regions, fast: frozenset[str], dump) -> Program:
@@ -187,8 +223,8 @@ def _lowered(graph: Graph, board: Board, regions, fast: frozenset[str], dump) ->
     return program
 
 
-def _planned(program: Program, dump) -> Program:
-    program = plan.plan(program)
+def _planned(program: Program, dump, work: int = placement.WORK) -> Program:
+    program = plan.plan(program, work)
     plan_tie.certified(program)
     dump("plan", program_text(program))
     return program

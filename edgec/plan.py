@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from .loops import Bin, Buffer, Call, Fn, For, If, Let, Load, Program, Ref, Rows, Set, Store
 from .pieces import Item, Part, load, round_up
-from .placement import place
+from .placement import WORK, place
 
 RAM_PLACES = ("arena", "state", "input", "output")
 
@@ -171,10 +171,10 @@ def alive_in_steps(p: Program) -> list[int]:
     return [max(alive[first:last + 1]) for first, last in moments[:len(p.steps)]]
 
 
-def plan(p: Program) -> Program:
-    """The program with offsets, arena size and bounds set."""
+def plan(p: Program, work: int = WORK) -> Program:
+    """The program with offsets, arena size and bounds set. work: of the search for offsets, see `place`."""
     found = items(p)
-    best = place(found)
+    best = place(found, work=work)
     at = {name: offset for item, offset in zip(found, best.offsets, strict=True) for name in item.buffers}
     buffers = {name: replace(b, offset=at.get(b.alias or name, b.offset)) for name, b in p.buffers.items()}
     return replace(p, buffers=buffers, arena_bytes=round_up(best.size, 4), lower_bound=load(found)[0], placement_bound=best.bound)

@@ -238,6 +238,17 @@ def steps_table(steps: list[dict], width: int) -> str:
     return table(("step", "ONNX nodes", "operator", "kernel", "output", "bytes", "MACs"), rows, width=width)
 
 
+def remedies_text(report: Mapping) -> str:
+    """What would change the arena, as `edgec analyze` prints it. Cycles are those of the cost model."""
+    now, saved = report["memory"]["arena_bytes"], report["memory"]["saved"]
+    rows = [(r["what"], f"{r['arena_bytes']:,} B", f"{r['change_bytes']:+,} B", f"{100 * r['change_cycles']:+.1f} %", r["option"])
+            for r in report["remedies"]]
+    done = ", ".join(f"{what} {size:,} B" for what, size in saved.items() if size > 0)
+    lines = ["", f"Other plans than this one of {now:,} B (cycles by a model)"]
+    lines.append(table(("remedy", "arena", "RAM", "cycles", "option"), rows, width=100) if rows else "  none")
+    return "\n".join([*lines, *([f"  saved already: {done}"] if done else []), ""])
+
+
 def shape_text(t: Mapping) -> str:
     return f"{t['dtype']} {'x'.join(map(str, t['shape'])) or 'scalar'}"
 

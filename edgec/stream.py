@@ -81,32 +81,66 @@ def shape_of(graph: Graph, node: Node) -> RowShape | None:
     return op.rows[0](graph, node)
 
 
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """The nodes lo..hi-1 between two cuts, as one region or (region None) on whole tensors. alive: the most bytes alive
+    in it, kernel scratch and working rows not counted. start, end: indices of its cuts."""
+
+    lo: int
+    hi: int
+    region: Region | None
+    alive: int
+    start: int
+    end: int
+
+
 def regions(graph: Graph, pushed: bool = False) -> tuple[Region, ...]:
     """The regions that make the largest number of bytes alive at any time smallest; of equals, the fewest rows streamed.
 
-    pushed: the first region's input comes from the caller row by row. Chooses cuts by dynamic programming over all
-    stretches between cuts: O(cuts^2) candidate regions. Raises UnsupportedError where no region can begin at the input."""
+    pushed: the first region's input comes from the caller row by row. Raises UnsupportedError where no region can begin
+    at the input."""
+    found = smallest(stretches(graph, pushed))
+    if not found and graph.nodes:
+        raise no_rows(graph, [shape_of(graph, n) for n in graph.nodes])
+    return tuple(s.region for s in found if s.region)
+
+
+def smallest(found: Sequence[Stretch]) -> tuple[Stretch, ...]:
+    """The cover with the fewest bytes alive; of equals, with the fewest rows streamed. found: of `stretches`."""
+    return cover(found, [float(len(s.region.order)) if s.region else 0.0 for s in found], 0)
+
+
+def stretches(graph: Graph, pushed: bool = False) -> list[Stretch]:
+    """Every region between two cuts, and whole tensors between neighbouring ones: O(cuts^2), in the order of their ends.
+    pushed: what begins at the input is a region that takes its rows from the caller."""
     cuts = cut_positions(graph)
     shapes = [shape_of(graph, n) for n in graph.nodes]
     users = graph.consumers()
-    best: list[tuple[tuple[float, int], tuple[Region, ...]]] = [((0, 0), ())]
-    candidates: dict[tuple[int, int], tuple[Region, int] | None] = {}
+    found = []
     for j in range(1, len(cuts)):
-        options = []
         for i in range(j):
-            (peak, rows), chosen = best[i]
             lo, hi = cuts[i], cuts[j]
             if i == j - 1 and not (pushed and i == 0):
-                options.append(((max(peak, _whole_peak(graph, lo, hi)), rows), chosen))
+                found.append(Stretch(lo, hi, None, _whole_peak(graph, lo, hi), i, j))
             if all(shapes[k] is not None for k in range(lo, hi)):
-                found = candidates.setdefault((lo, hi), _region(graph, lo, hi, shapes, users, pushed and i == 0))
-                if found is not None:
-                    region, alive = found
-                    options.append(((max(peak, alive), rows + len(region.order)), (*chosen, region)))
-        best.append(min(options, key=lambda o: o[0], default=((np.inf, 0), ())))
-    if best[-1][0][0] == np.inf:
-        raise no_rows(graph, shapes)
-    return best[-1][1]
+                made = _region(graph, lo, hi, shapes, users, pushed and i == 0)
+                if made is not None:
+                    found.append(Stretch(lo, hi, *made, i, j))
+    return found
+
+
+def cover(found: Sequence[Stretch], weights: Sequence[float], limit: int) -> tuple[Stretch, ...]:
+    """The stretches from the first cut to the last of least weight with at most `limit` bytes alive; where that is not
+    possible, with the fewest bytes alive; () where none reach from first to last. found: of `stretches`. Dynamic
+    programming over the cuts."""
+    best: dict[int, tuple[tuple[int, float], tuple[Stretch, ...]]] = {0: ((limit, 0.0), ())}
+    for s, weight in zip(found, weights, strict=True):
+        if s.start in best:
+            (alive, sum_), before = best[s.start]
+            key = max(alive, s.alive), sum_ + weight
+            if s.end not in best or key < best[s.end][0]:
+                best[s.end] = key, (*before, s)
+    return best.get(max((s.end for s in found), default=0), (None, ()))[1]
 
 
 def no_rows(graph: Graph, shapes: Sequence[RowShape | None]) -> UnsupportedError:

@@ -1,4 +1,5 @@
 """Dead bytes may hold anything: in the interpreter on random graphs, in C on real networks; and a wrong plan shows."""
+
 from __future__ import annotations
 
 import copy
