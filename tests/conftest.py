@@ -21,10 +21,10 @@ def models() -> Path:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With EDGEC_NO_SKIP set, a skip is a failure, except for models that are not there."""
+    """With EDGEC_NO_SKIP set, a skip is a failure, except for models and data that are not there."""
     report = (yield).get_result()
     if report.skipped and os.environ.get("EDGEC_NO_SKIP") and not hasattr(report, "wasxfail"):
         reason = str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr)
-        if "EDGEC_MODELS" not in reason:
+        if "EDGEC_MODELS" not in reason and "EDGEC_DATA" not in reason:
             report.outcome = "failed"
             report.longrepr = f"skipped, and EDGEC_NO_SKIP is set: {reason}"
