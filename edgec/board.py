@@ -12,7 +12,7 @@ from typing import Any
 from . import paths
 from .errors import UsageError
 
-ISAS = ("mve", "dsp", "c99")
+ISAS = ("mve", "dsp", "thumb", "c99")
 KINDS = ("flash", "ram")
 HOST = "host"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from . import (
@@ -103,7 +103,7 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
     dump_ir: a folder that gets the text of the IR after every pass. goal "ram" streams layers row by row wherever that
     lowers the peak; "balanced" and "size" only where the arena would not fit `ram` or the board otherwise, and then the
     layers that cost the fewest cycles (`choose`); "time" never. "time" takes kernels that need more weights as far as
-    `flash` and the board allow, "balanced" where that at most doubles the weights.
+    `flash` and the board allow, "balanced" where that at most doubles the weights; see also `narrowed`.
     stream_input: "window" or "sliding": the input comes row by row (edgec/push.py); layers are streamed as for goal "ram".
     Raises UnsupportedError listing all nodes."""
     dump = _dumper(dump_ir)
@@ -122,6 +122,7 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
     if stream_input:
         graph = spec.verify(push.input_by_rows(graph), "input_by_rows")
         dump("input_by_rows", str(graph))
+    board = narrowed(graph, board, goal, flash)
     regions = _regions(graph, goal, stream_input)
     fast = fast_layers(graph, board, goal, flash)
     program = phase("lower", lambda: _lowered(graph, board, regions, fast, dump), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
@@ -188,12 +189,26 @@ def _streamed(regions) -> str:
 CODE_BYTES = 32 << 10  # set aside for code when flash is shared out
 
 
+WIDE_WEIGHTS = {"thumb": 1.5}  # ISAs whose kernels trade flash for speed: bytes that a weight takes beyond its own
+
+
+def _flash(graph: Graph, board: Board, limit: int | None) -> tuple[int, int]:
+    """(bytes of the constants, bytes that are left beside them and the code)"""
+    weights = sum(t.data.nbytes for t in graph.tensors.values() if t.data is not None)
+    return weights, min(b for b in (limit, board.flash_bytes) if b) - weights - CODE_BYTES if limit or board.flash_bytes else 0
+
+
+def narrowed(graph: Graph, board: Board, goal: str, flash: int | None) -> Board:
+    """The board without the ISAs whose weights are too large for the goal ("size") or the flash."""
+    weights, room = _flash(graph, board, flash)
+    return replace(board, isa=tuple(i for i in board.isa if i not in WIDE_WEIGHTS or (goal != "size" and WIDE_WEIGHTS[i] * weights <= room)))
+
+
 def fast_layers(graph: Graph, board: Board, goal: str, flash: int | None) -> frozenset[str]:
     """The convolutions that get faster kernels for whole tensors, by output tensor."""
     if goal not in ("time", "balanced"):
         return frozenset()
-    weights = sum(t.data.nbytes for t in graph.tensors.values() if t.data is not None)
-    room = min(b for b in (flash, board.flash_bytes) if b) - weights - CODE_BYTES if flash or board.flash_bytes else 0
+    weights, room = _flash(graph, board, flash)
     return affordable(faster(graph, board.isa), room if goal == "time" else min(room, weights))
 
 

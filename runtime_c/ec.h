@@ -38,10 +38,13 @@
 /* Before a hot inner loop: loop control is 4 of its cycles on a Cortex-M3. */
 #if defined(__clang__)
 #define EC_UNROLL4 _Pragma("clang loop unroll_count(4)")
+#define EC_UNROLL16 /* clang unrolls short loops of a known length by itself */
 #elif defined(__GNUC__)
 #define EC_UNROLL4 _Pragma("GCC unroll 4")
+#define EC_UNROLL16 _Pragma("GCC unroll 16")
 #else
 #define EC_UNROLL4
+#define EC_UNROLL16
 #endif
 
 /* ---- interface ---------------------------------------------------------------------------------------------- */
@@ -257,6 +260,23 @@ EC_KERNEL void ec_st4(void *to, uint32_t v)
     b[2] = (uint8_t)(v >> 16);
     b[3] = (uint8_t)(v >> 24);
 #endif
+}
+
+/* The same for word addresses, in one instruction on cores that have no other access. */
+EC_KERNEL uint32_t ec_ld4w(const void *from)
+{
+#if defined(__GNUC__)
+    from = __builtin_assume_aligned(from, 4);
+#endif
+    return ec_ld4(from);
+}
+
+EC_KERNEL void ec_st4w(void *to, uint32_t v)
+{
+#if defined(__GNUC__)
+    to = __builtin_assume_aligned(to, 4);
+#endif
+    ec_st4(to, v);
 }
 
 #endif

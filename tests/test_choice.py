@@ -23,9 +23,9 @@ def convolutions(size):
     return make(layers, (1, 3, *size), {"w0": rand(16, 3, 3, 3), "w1": rand(16, 16, 3, 3), "w2": rand(16, 1, 3, 3)})
 
 
-def built(tmp_path, size, goal="time", **options):
+def built(tmp_path, size, goal="time", target="cortex-m4", **options):
     model = quantised(convolutions(size), tmp_path, "QDQ", "int8", "int8", True)
-    return pipeline.compile_graph(onnx_in.from_model(model, "m"), board.load("cortex-m4"), goal=goal, **options)
+    return pipeline.compile_graph(onnx_in.from_model(model, "m"), board.load(target), goal=goal, **options)
 
 
 def kernels(c):
@@ -57,6 +57,17 @@ def test_goals_and_budgets(tmp_path):
     assert winograd("time", flash=55_000) == 1
     assert winograd("time", flash=40_000) == 0
     assert winograd("time", ram=10_000) == 0         # its scratch would not fit
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_in_pairs(tmp_path):
+    """On a Cortex-M0, unless size is asked for or flash is short; on other cores a weight is a byte."""
+    def paired(goal, target="cortex-m0", **options):
+        return " ".join(s["kernel"] for s in built(tmp_path, (8, 8), goal, target, **options).stats["steps"]).count("conv_s8_pair")
+
+    assert [paired(goal) for goal in ("time", "balanced", "size")] == [4, 4, 0]
+    assert paired("ram") > 0  # the steps of a region are one
+    assert (paired("time", flash=64_000), paired("time", flash=44_000), paired("time", "cortex-m3")) == (4, 0, 0)
 
 
 def test_offers():

@@ -1,4 +1,4 @@
-"""The kernels of runtime_c/kernel/c99 against numpy, exactly: through cffi with parameters known only at run time and
+"""The kernels of runtime_c/kernel/c99 and thumb against numpy, exactly: through cffi with parameters known only at run time and
 under UBSan, and as a program with constant parameters under ASan and, as Arm code, under QEMU."""
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from arm_core import CORES, build_core
 from dsp_program import Case, build_host, checksum, missing, qemu, run, write
+from edgec.kernels import pair
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # infinities and NaN on purpose
-HEADERS = sorted(p.name for p in kernel_lib.C99.glob("*.h"))
-SIMD = kernel_lib.RUNTIME / "simd" / "c99"
+KERNELS = [kernel_lib.C99, kernel_lib.RUNTIME / "kernel" / "thumb"]
+HEADERS = sorted(p.name for d in KERNELS for p in d.glob("*.h"))
+SIMD, THUMB = (kernel_lib.RUNTIME / "simd" / d for d in ("thumb_on_host", "thumb"))
 C_TYPES = {"int8": "int8_t", "int32": "int32_t", "uint32": "uint32_t", "float32": "float"}
 NO_CLAMP = float(np.finfo(np.float32).max)
 GUARD = 64
@@ -21,7 +23,7 @@ GUARD = 64
 
 @pytest.fixture(scope="module")
 def kernels():
-    return kernel_lib.compile_kernels(HEADERS, [kernel_lib.C99], SIMD, flags=("-O1", *kernel_lib.UBSAN))
+    return kernel_lib.compile_kernels(HEADERS, KERNELS, SIMD, flags=("-O1", *kernel_lib.UBSAN))
 
 
 # --- numpy references ----------------------------------------------------------------------------
@@ -178,6 +180,7 @@ def conv_case(rng, kind):
 
 def dwconv_case(rng, kind):
     p = window(rng, 9) | {"mult": int(rng.choice([1, 1, 1, 2, 3, 5]))}
+    p["kh"] = 9 if rng.random() < 0.2 else p["kh"]  # windows of more than 32 taps have a way of their own
     out_c = p["in_c"] * p["mult"]
     shape = (p["kh"], p["kw"], out_c)
     if kind == "f32":
@@ -203,6 +206,39 @@ def fc_case(rng, kind):
     bias = rng.integers(-20000, 20000, p["out_c"], np.int32)
     p |= end
     return case("fc_s8", p, (x, w, bias, mult, "out"), requant(fc(p, x, w, bias), mult, p))
+
+
+def paired(w, bias, mult):
+    """(pairs, stream) of weights [oc][...]; the smallest groups now and then, as larger ones make them rare."""
+    flat = w.reshape(len(w), -1)
+    pairs, groups = pair.choose(flat)
+    if flat.sum() % 3 == 0:
+        pairs, groups = 1, pair.balanced(flat, 1)
+    return pairs, pair.stream(flat, bias, mult, pairs, groups)
+
+
+def conv_pair_case(rng, kind):
+    """Weights of any size: two taps of -128 are what no group can hold."""
+    p = window(rng, 9)
+    p = ordered(p | {"out_c": int(rng.integers(1, 11))}, CONV.removesuffix(" groups"))
+    end, mult = integer_end(rng, p["out_c"])
+    rows, pad = padded_rows(rng, p, int8s, np.int8(rng.integers(-128, 128)))
+    w = np.maximum(int8s(rng, p["out_c"], p["kh"], p["kw"], p["in_c"]), -127) // int(rng.choice([1, 1, 4, 16]))
+    w[rng.random(w.shape) < rng.choice([0.1, 0.9])] = 0
+    bias = rng.integers(-20000, 20000, p["out_c"], np.int32)
+    pairs, stream = paired(w, bias, mult)
+    y = requant(conv(p | {"groups": 1}, rows, pad[0], w, bias), mult, end)
+    return Case("conv_s8_pair", p | end | {"pairs": pairs}, (rows, pad, stream, "out", "scratch"), y.nbytes,
+                pair.scratch("conv", p), np.ascontiguousarray(y))
+
+
+def fc_pair_case(rng, kind):
+    p = {"in_c": int(rng.integers(1, 80)), "out_c": int(rng.integers(1, 14))}
+    end, mult = integer_end(rng, p["out_c"])
+    x, w = int8s(rng, p["in_c"]), np.maximum(int8s(rng, p["out_c"], p["in_c"]), -127)
+    bias = rng.integers(-20000, 20000, p["out_c"], np.int32)
+    pairs, stream = paired(w, bias, mult)
+    return case("fc_s8_pair", p | end | {"pairs": pairs}, (x, stream, "out"), requant(fc(p, x, w, bias), mult, end))
 
 
 def maxpool_case(rng, kind):
@@ -280,8 +316,9 @@ def softmax_case(rng, kind):
     return case("softmax_s8", p, (x, table, "out"), requant((e << 16) // e.sum(), mult, p))
 
 
-INTEGER = {"conv": conv_case, "dwconv": dwconv_case, "fc": fc_case, "maxpool": maxpool_case, "avgpool": avgpool_case,
-           "rowsum": rowsum_case, "add": add_case, "mul": mul_case, "lut": lut_case, "softmax": softmax_case}
+INTEGER = {"conv": conv_case, "dwconv": dwconv_case, "fc": fc_case, "conv_pair": conv_pair_case, "fc_pair": fc_pair_case,
+           "maxpool": maxpool_case, "avgpool": avgpool_case, "rowsum": rowsum_case, "add": add_case, "mul": mul_case,
+           "lut": lut_case, "softmax": softmax_case}
 FLOAT = {k: INTEGER[k] for k in ("conv", "dwconv", "fc", "maxpool", "avgpool")}
 ALL = [(k, "s8") for k in INTEGER] + [(k, "f32") for k in FLOAT]
 
@@ -292,7 +329,7 @@ ALL = [(k, "s8") for k in INTEGER] + [(k, "f32") for k in FLOAT]
 def call(kernels, c, inplace=False):
     """The kernel's output (as c.expected); with `inplace` it is written over the first argument."""
     ffi, lib = kernels
-    out = np.full(c.out_bytes + 2 * GUARD, 0x5A, np.uint8)
+    out, scratch = (np.full(n + 2 * GUARD, 0x5A, np.uint8) for n in (c.out_bytes, c.scratch_bytes))
     room = out[GUARD:-GUARD].view(c.expected.dtype)
     if inplace:
         room[:] = c.args[0]
@@ -308,10 +345,12 @@ def call(kernels, c, inplace=False):
             values.append(ffi.new(f"const {C_TYPES[a[0].dtype.name]} *[]", [pointer(r) for r in a]))
         elif isinstance(a, int):
             values.append(a)
+        elif isinstance(a, str) and a == "scratch":
+            values.append(ffi.cast("int8_t *", scratch.ctypes.data + GUARD))
         else:
             values.append(pointer(room if isinstance(a, str) or (inplace and i == 0) else a))
     getattr(lib, f"ec_{c.kernel}")(ffi.new(f"ec_{c.kernel}_t *", list(c.params.values())), *values)
-    assert (out[:GUARD] == 0x5A).all() and (out[-GUARD:] == 0x5A).all(), "written outside the output"
+    assert all((a[:GUARD] == 0x5A).all() and (a[-GUARD:] == 0x5A).all() for a in (out, scratch)), "written outside"
     return room.reshape(c.expected.shape)
 
 
@@ -337,6 +376,28 @@ def test_in_place(kernels, name):
     for seed in range(20):
         c = INTEGER[name](np.random.default_rng(seed), "s8")
         assert np.array_equal(call(kernels, c, inplace=True), c.expected), (seed, c.params)
+
+
+def test_groups_of_taps_hold_every_sum():
+    """Every input at its end: the sums of a group stay int16, and every tap that weighs something is in one group."""
+    rng = np.random.default_rng(7)
+    for _ in range(60):
+        w = np.maximum(int8s(rng, int(rng.integers(1, 9)), int(rng.integers(1, 60))), -127) // int(rng.choice([1, 2, 9]))
+        pairs, groups = pair.choose(w)
+        padded = np.pad(w.astype(int), ((0, -len(w) % 4), (0, 0)))
+        for block, of in zip(padded.reshape(-1, 4, w.shape[1]), groups, strict=True):
+            assert sorted(of[of >= 0]) == np.flatnonzero(block.any(0)).tolist()
+            for taps in of:
+                g = block[:, taps[taps >= 0]]
+                assert np.where(g > 0, 127 * g, -128 * g).sum(1).max() <= 32767
+                assert np.where(g > 0, -128 * g, 127 * g).sum(1).min() >= -32768
+        assert groups.shape[2] == 2 * pairs
+
+
+def test_weights_that_no_group_holds():
+    assert pair.choose(np.full((4, 2), -128, np.int8)) is None
+    assert pair.choose(np.array([[-128, 0], [0, -128]], np.int8)) is not None
+    assert pair.choose(np.ones((1, 65537), np.int8)) is None, "places are 16 bits"
 
 
 def test_softmax_f32(kernels):
@@ -425,13 +486,13 @@ def _finite(name, kind, count):
 
 # The program passes every buffer as int8.
 FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-Wno-incompatible-pointer-types", "-fno-strict-aliasing",
-         f"-I{kernel_lib.C99}")
+         *(f"-I{d}" for d in KERNELS))
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc")
 def test_constant_parameters_under_sanitizers(program):
     source, expected = program
-    flags = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *FLAGS)
+    flags = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *FLAGS, f"-I{SIMD}")
     assert run([build_host(source, "gcc", flags)]) == expected
 
 
@@ -440,7 +501,7 @@ def test_constant_parameters_under_sanitizers(program):
 @pytest.mark.parametrize("core", CORES)
 def test_same_bits_on_arm(program, core):
     source, expected = program
-    elf = build_core(source, core, [kernel_lib.C99], SIMD, FLAGS)
+    elf = build_core(source, core, KERNELS, THUMB if core == "cortex-m0" else SIMD, FLAGS)
     assert run(qemu(elf, CORES[core][1])) == expected
 
 
@@ -451,6 +512,7 @@ COMPILERS = {
     "gcc": ("gcc", "-O2", "-c"),
     "gcc-gnu11-fma": ("gcc", "-O2", "-c", "-std=gnu11", "-mfma"),
     "clang": ("clang", "-O2", "-c"),
+    "clang-cortex-m0": ("clang", "--target=arm-none-eabi", "-mcpu=cortex-m0", "-O2", *ARM),
     "clang-cortex-m4": ("clang", "--target=arm-none-eabi", "-mcpu=cortex-m4", "-mfloat-abi=hard", "-O2", *ARM),
     "arm-cortex-m0": ("arm-none-eabi-gcc", "-mcpu=cortex-m0", "-O2", *ARM),
     "arm-cortex-m3": ("arm-none-eabi-gcc", "-mcpu=cortex-m3", "-Os", *ARM),
@@ -461,7 +523,7 @@ COMPILERS = {
 def every_function():
     """C text that calls every kernel and math function with parameters known only at run time."""
     headers = ["ec.h", "ec_math.h", *HEADERS]
-    body = kernel_lib.wrappers(kernel_lib.declarations(headers, [kernel_lib.C99]))[0]
+    body = kernel_lib.wrappers(kernel_lib.declarations(headers, KERNELS))[0]
     return "".join(f'#include "{h}"\n' for h in headers) + body
 
 
@@ -472,7 +534,7 @@ def test_compiles_without_warnings(name, tmp_path):
         pytest.skip(f"no {cc}")
     source = tmp_path / "all.c"
     source.write_text(every_function())
-    include = kernel_lib.include_flags([kernel_lib.C99], SIMD)
+    include = kernel_lib.include_flags(KERNELS, THUMB if "m0" in name else SIMD)
     r = subprocess.run([cc, *kernel_lib.WARNINGS, *kernel_lib.FLOAT, *flags, *include, str(source),
                         "-o", str(tmp_path / "all.o")], capture_output=True, text=True)
     assert r.returncode == 0, r.stderr

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import dsp, dwplane, mve, wino
+from . import dsp, dwplane, mve, pair, wino
 from .cost import cycles
 
 Params = Mapping[str, int]
@@ -36,6 +36,12 @@ def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarra
         extra = (mult,) if kind == "dwconv" else ()  # a depthwise layer's limits depend on its multipliers too
         if accepts(params, shaped, bias, *extra) is None:
             return Packed(f"{kind}_s8_dsp", (("weights", pack(params, shaped, bias, mult)),), scratch(params), params)
+    if "thumb" in isa and kind != "dwconv" and params.get("groups", 1) == 1:
+        taps = w.reshape(oc, -1)
+        chosen = pair.choose(taps)
+        if chosen is not None:
+            own = {k: v for k, v in params.items() if k != "groups"} | {"pairs": chosen[0]}
+            return Packed(f"{kind}_s8_pair", (("weights", pair.stream(taps, bias, mult, *chosen)),), pair.scratch(kind, params), own)
     plain = shaped.transpose(1, 2, 0) if kind == "dwconv" else shaped
     return Packed(f"{kind}_s8", (("weights", plain), ("bias", bias), ("mult", mult)), None, params)
 

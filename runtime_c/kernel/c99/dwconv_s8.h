@@ -39,33 +39,51 @@ EC_KERNEL void ec_dwconv_s8_4x1(const ec_dwconv_s8_t *p, const int8_t *const *ro
     out[3 * out_c] = ec_dwconv_s8_out(p, a3, m);
 }
 
-/* One pixel, the n channels from oc on (n: 1 or 4), any column: taps outside the row come from pad. ix: input column
- * of the first tap; w, bias, mult, out: at channel 0. */
-EC_KERNEL void ec_dwconv_s8_1xn(const ec_dwconv_s8_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ix,
-                                int32_t oc, int32_t n, const int8_t *w, const int32_t *bias, const int32_t *mult,
-                                int8_t *out)
+/* The pixel under a tap of the window that begins at column ix: a column outside the row is pad. */
+EC_KERNEL const int8_t *ec_dwconv_s8_tap(const ec_dwconv_s8_t *p, const int8_t *const *rows, const int8_t *pad,
+                                         int32_t ix, int32_t ky, int32_t kx)
 {
-    const int32_t c0 = oc / p->mult, c1 = (oc + 1) / p->mult, c2 = (oc + 2) / p->mult, c3 = (oc + 3) / p->mult;
-    const bool quad = n == 4;
-    int32_t a0 = bias[oc], a1 = quad ? bias[oc + 1] : 0, a2 = quad ? bias[oc + 2] : 0, a3 = quad ? bias[oc + 3] : 0;
-    int32_t k = oc;
-    for (int32_t ky = 0; ky < p->kh; ky++) {
-        for (int32_t kx = 0; kx < p->kw; kx++, k += p->in_c * p->mult) {
-            const int32_t col = ix + kx * p->dilation_w;
-            const int8_t *u = col >= 0 && col < p->in_w ? rows[ky] + col * p->in_c : pad;
-            a0 += u[c0] * w[k];
-            if (quad) {
-                a1 += u[c1] * w[k + 1];
-                a2 += u[c2] * w[k + 2];
-                a3 += u[c3] * w[k + 3];
+    const int32_t col = ix + kx * p->dilation_w;
+    return col >= 0 && col < p->in_w ? rows[ky] + col * p->in_c : pad;
+}
+
+/* One pixel, all channels, any column. ix: input column of the first tap. */
+EC_KERNEL void ec_dwconv_s8_pixel(const ec_dwconv_s8_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ix,
+                                  const int8_t *w, const int32_t *bias, const int32_t *mult, int8_t *out)
+{
+    const int32_t out_c = p->in_c * p->mult;
+    for (int32_t oc = 0; oc < out_c; oc++) {
+        int32_t acc = bias[oc], k = oc;
+        for (int32_t ky = 0; ky < p->kh; ky++) {
+            for (int32_t kx = 0; kx < p->kw; kx++, k += out_c) {
+                acc += ec_dwconv_s8_tap(p, rows, pad, ix, ky, kx)[oc / p->mult] * w[k];
             }
         }
+        out[oc] = ec_dwconv_s8_out(p, acc, mult[oc]);
     }
-    out[oc] = ec_dwconv_s8_out(p, a0, mult[oc]);
-    if (quad) {
-        out[oc + 1] = ec_dwconv_s8_out(p, a1, mult[oc + 1]);
-        out[oc + 2] = ec_dwconv_s8_out(p, a2, mult[oc + 2]);
-        out[oc + 3] = ec_dwconv_s8_out(p, a3, mult[oc + 3]);
+}
+
+enum { EC_DWCONV_S8_TAPS = 32 }; /* windows up to here keep the addresses of their taps */
+
+/* The same for windows of at most EC_DWCONV_S8_TAPS taps. */
+EC_KERNEL void ec_dwconv_s8_small(const ec_dwconv_s8_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ix,
+                                  const int8_t *w, const int32_t *bias, const int32_t *mult, int8_t *out)
+{
+    const int32_t out_c = p->in_c * p->mult, taps = p->kh * p->kw;
+    const int8_t *at[EC_DWCONV_S8_TAPS];
+    at[0] = pad; /* tells analysers that every window has a tap */
+    for (int32_t ky = 0; ky < p->kh; ky++) {
+        for (int32_t kx = 0; kx < p->kw; kx++) {
+            at[ky * p->kw + kx] = ec_dwconv_s8_tap(p, rows, pad, ix, ky, kx);
+        }
+    }
+    for (int32_t oc = 0; oc < out_c; oc++) {
+        int32_t acc = bias[oc];
+        EC_UNROLL16
+        for (int32_t k = 0; k < taps; k++) {
+            acc += at[k][oc / p->mult] * w[k * out_c + oc];
+        }
+        out[oc] = ec_dwconv_s8_out(p, acc, mult[oc]);
     }
 }
 
@@ -79,13 +97,13 @@ EC_KERNEL void ec_dwconv_s8(const ec_dwconv_s8_t *p, const int8_t *const *rows, 
     const int32_t last = ec_inner_end(first, p->in_w, p->out_w, span, p->stride_w, p->pad_left);
     const bool inner = last - first >= 4; /* too few pixels: all of them go the general way */
     const int32_t begin = inner ? first : 0, end = inner ? last : 0;
-    const int32_t step = out_c < 4 ? 1 : 4;
 
     for (int32_t ox = begin > 0 ? 0 : end; ox < p->out_w; ox = ox + 1 == begin ? end : ox + 1) {
-        for (int32_t j = 0; j < out_c; j += step) {
-            /* The last block slides back to end at the last channel: its overlap is computed twice. */
-            const int32_t oc = j + step <= out_c ? j : out_c - step;
-            ec_dwconv_s8_1xn(p, rows, pad, ox * p->stride_w - p->pad_left, oc, step, w, bias, mult, out + ox * out_c);
+        const int32_t ix = ox * p->stride_w - p->pad_left;
+        if (p->kh * p->kw <= EC_DWCONV_S8_TAPS) {
+            ec_dwconv_s8_small(p, rows, pad, ix, w, bias, mult, out + ox * out_c);
+        } else {
+            ec_dwconv_s8_pixel(p, rows, pad, ix, w, bias, mult, out + ox * out_c);
         }
     }
     for (int32_t oc = 0; oc < out_c; oc++) {
