@@ -40,11 +40,11 @@ def multiplier(scale, top: float | None = None) -> Multiplier:
     return Multiplier(np.minimum(m, 2**31 - 1).astype(np.int32), f, pre)
 
 
-def requant(acc: np.ndarray, mul: Multiplier, zero_point: int, lo: int = QMIN, hi: int = QMAX) -> np.ndarray:
-    """The reference: acc (integers, channel axis last where m is per channel) -> int8."""
+def requant(acc: np.ndarray, mul: Multiplier, zero_point: int, lo: int = QMIN, hi: int = QMAX, dtype: str = "int8") -> np.ndarray:
+    """The reference: acc (integers, channel axis last where m is per channel) -> dtype."""
     m = mul.m.astype(np.int64) if mul.m.size > 1 else np.int64(mul.m.reshape(-1)[0])
     wide = (acc.astype(np.int64) << mul.pre) * m
-    return np.clip(((wide >> 32) + mul.offset(zero_point)) >> mul.f, lo, hi).astype(np.int8)
+    return np.clip(((wide >> 32) + mul.offset(zero_point)) >> mul.f, lo, hi).astype(dtype)
 
 
 def quantise(real: np.ndarray, q: QParams, dtype: str = "int8") -> np.ndarray:

@@ -32,10 +32,10 @@ def integer_parts(w: Array, bias: Array | None, xq, wq, yq, top: float | None = 
     return folded, multiplier(scale, top)
 
 
-def accumulator_bound(w: Array, folded_bias: Array) -> int:
-    """max |acc| over all int8 inputs, per layer: sum |w| * 128 + |bias|."""
+def accumulator_bound(w: Array, folded_bias: Array, largest: int = 128) -> int:
+    """max |acc| over all int8 inputs, per layer: sum |w| * largest + |bias|."""
     oc = w.shape[0]
-    return int((np.abs(w.reshape(oc, -1).astype(np.int64)).sum(1) * 128 + np.abs(folded_bias)).max())
+    return int((np.abs(w.reshape(oc, -1).astype(np.int64)).sum(1) * largest + np.abs(folded_bias)).max())
 
 
 def reference(node, inputs, in_types, out_types):
@@ -61,7 +61,8 @@ def reference(node, inputs, in_types, out_types):
         y = acc + (0 if bias is None else bias.astype(np.float64))
         return [(y if clip is None else np.clip(y, *clip)).astype(np.float32)]
     folded, mul_ = integer_parts(w, bias, q, in_types[1].q, out_types[0].q, node.attrs.get("top_scale"))
-    return [requant(acc.astype(np.int64) + folded, mul_, int(out_types[0].q.zero_point), *bounds(out_types[0].q, clip))]
+    yq, dtype = out_types[0].q, out_types[0].dtype
+    return [requant(acc.astype(np.int64) + folded, mul_, int(yq.zero_point), *bounds(yq, clip, dtype), dtype)]
 
 
 def row_shape(graph: Graph, node: Node) -> RowShape | None:
@@ -211,22 +212,26 @@ def _reaches_out(win: Window) -> bool:
 
 
 def fits_kernels(graph: Graph, node: Node) -> bool:
-    """The kernels take int8 weights, int32 accumulators and output scales below 1/4; anything else is a loop nest."""
+    """The kernels take int8 activations and weights, int32 accumulators and output scales below 1/4; anything else is a
+    loop nest."""
     x_t, w_t, y_t = graph.type(node.inputs[0]), graph.type(node.inputs[1]), graph.type(node.outputs[0])
     w, bias = _constants(graph, node)
     folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
-    return w.dtype == np.int8 and mul_.pre == 0 and accumulator_bound(w, folded) < 2**31
+    narrow = x_t.dtype == y_t.dtype == "int8" and w.dtype == np.int8
+    return narrow and mul_.pre == 0 and accumulator_bound(w, folded) < 2**31
 
 
 def integer_nest(ctx: Lowering, node: Node, win: Window, n: int) -> list[Stmt]:
-    """The general integer convolution (or Gemm, a 1x1 window over its rows): weights of any width, 64-bit accumulator; a
-    tap outside the picture adds nothing."""
+    """The general integer convolution (or Gemm, a 1x1 window over its rows): activations and weights of any width, 64-bit
+    accumulator; a tap outside the picture adds nothing."""
     x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
     (h, width), (oh, ow), (kh, kw) = win.in_size, win.out_size, win.kernel
     c, oc, depth = x_t.shape[-1], w_t.shape[0], w_t.size // w_t.shape[0] // kh // kw
     w = ctx.value(node.inputs[1])
     bias = ctx.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(oc, np.int32)
     _, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
+    largest = 2 ** (8 * np.dtype(x_t.dtype).itemsize - 1) + abs(int(x_t.q.zero_point))
+    ctx.require(accumulator_bound(w, bias, largest) << mul_.pre < 2**32, "sums of more than 32 bits and a sign")
     x, y, weights = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0]), ctx.rom(w, "weights")
     biases, mult = ctx.rom(bias.astype(np.int64), "bias"), ctx.rom(np.broadcast_to(mul_.m, (oc,)).copy(), "mult")
     b, oy, ox, o, ky, kx, i, iy, ix = (Var(v) for v in ("b", "oy", "ox", "o", "ky", "kx", "i", "iy", "ix"))
@@ -234,14 +239,15 @@ def integer_nest(ctx: Lowering, node: Node, win: Window, n: int) -> list[Stmt]:
     channel = add(mul(Bin("//", o, Const(group_width)), depth), i)
     at = add(mul(add(mul(add(mul(b, h), iy), width), ix), c), channel)
     tap = add(mul(add(mul(add(mul(o, kh), ky), kw), kx), depth), i)
-    term = Bin("*", Bin("-", cast(Load(x, at, "int8"), "int64"), Const(int(x_t.q.zero_point), "int64")),
+    term = Bin("*", Bin("-", cast(Load(x, at, x_t.dtype), "int64"), Const(int(x_t.q.zero_point), "int64")),
                cast(Load(weights, tap, str(w.dtype)), "int64"))
     inside = Bin("and", Bin("and", Bin("<=", Const(0), iy), Bin("<", iy, Const(h))), Bin("and", Bin("<=", Const(0), ix), Bin("<", ix, Const(width))))
     taps = For("kx", Const(0), Const(kw), (
         Let("ix", "int32", add(add(mul(ox, win.strides[1]), mul(kx, win.dilations[1])), -win.pads[1])),
         If(inside, (For("i", Const(0), Const(depth), (Set("acc", Bin("+", Var("acc", "int64"), term)),)),))))
     rows = For("ky", Const(0), Const(kh), (Let("iy", "int32", add(add(mul(oy, win.strides[0]), mul(ky, win.dilations[0])), -win.pads[0])), taps))
-    result = requant_expr(Var("acc", "int64"), Load(mult, o, "int32"), mul_, int(y_t.q.zero_point), *bounds(y_t.q, node.attrs.get("clip")))
+    result = requant_expr(Var("acc", "int64"), Load(mult, o, "int32"), mul_, int(y_t.q.zero_point),
+                          *bounds(y_t.q, node.attrs.get("clip"), y_t.dtype), y_t.dtype)
     body: tuple[Stmt, ...] = (Let("acc", "int64", Load(biases, o, "int64")), rows,
                               Store(y, add(mul(add(mul(add(mul(b, oh), oy), ow), ox), oc), o), result))
     for var, size in ((o, oc), (ox, ow), (oy, oh), (b, n)):
@@ -249,14 +255,14 @@ def integer_nest(ctx: Lowering, node: Node, win: Window, n: int) -> list[Stmt]:
     return list(body)
 
 
-def requant_expr(acc, m, mul_: Multiplier, zero_point: int, lo: int, hi: int):
-    """The requantisation formula as a loop-IR expression: int32 or int64 acc -> int8."""
+def requant_expr(acc, m, mul_: Multiplier, zero_point: int, lo: int, hi: int, dtype: str = "int8"):
+    """The requantisation formula as a loop-IR expression: int32 or int64 acc -> dtype."""
     wide = cast(acc, "int64")
     if mul_.pre:
         wide = Bin("*", wide, Const(1 << mul_.pre, "int64"))
     high = Bin("+", Bin(">>", Bin("*", wide, cast(m, "int64")), Const(32, "int64")), Const(mul_.offset(zero_point), "int64"))
     clamped = Bin("min", Bin("max", Bin(">>", high, Const(mul_.f, "int64")), Const(lo, "int64")), Const(hi, "int64"))
-    return Fn("cast", (clamped,), "int8")
+    return Fn("cast", (clamped,), dtype)
 
 
 def _meaning(node, win, w, bias, types, n_weights):

@@ -25,7 +25,8 @@ def reference_gemm(node, inputs, in_types, out_types):
         y = acc + (0 if bias is None else bias)
         return [(np.clip(y, *clip) if clip else y).astype(np.float32)]
     folded, mul_ = integer_parts(w, bias, q, in_types[1].q, out_types[0].q, node.attrs.get("top_scale"))
-    return [requant(acc.astype(np.int64) + folded, mul_, int(out_types[0].q.zero_point), *bounds(out_types[0].q, clip))]
+    yq, dtype = out_types[0].q, out_types[0].dtype
+    return [requant(acc.astype(np.int64) + folded, mul_, int(yq.zero_point), *bounds(yq, clip, dtype), dtype)]
 
 
 def lower_gemm(ctx: Lowering, node: Node) -> list[Stmt]:

@@ -55,21 +55,27 @@ def lut_row_emit(ctx: Lowering, node: Node):
     return _emit_lut(ctx, node, lut_rows(ctx.graph, node).row)
 
 
-def add_parts(op: str, qa: QParams, qb: QParams, qy: QParams) -> tuple[int, int, int, int]:
-    """(ma, mb, c, f) of y = (a*ma + b*mb + c) >> f, all in int32: the largest f for which no input overflows it."""
+def add_parts(op: str, qa: QParams, qb: QParams, qy: QParams, wide: bool = False) -> tuple[int, int, int, int]:
+    """(ma, mb, c, f) of y = (a*ma + b*mb + c) >> f, all in int32: the largest f for which no input overflows it. wide:
+    int16 operands, in int64."""
     ra, rb = (float(np.float64(q.scale) / np.float64(qy.scale)) for q in (qa, qb))
     for f in range(22, 0, -1):
         ma, mb = round(ra * 2.0**f), round(rb * 2.0**f) * (-1 if op == "Sub" else 1)
         c = (int(qy.zero_point) << f) + (1 << (f - 1)) - int(qa.zero_point) * ma - int(qb.zero_point) * mb
-        if 128 * (abs(ma) + abs(mb)) + abs(c) < 2**31:
+        if wide or 128 * (abs(ma) + abs(mb)) + abs(c) < 2**31:
             return ma, mb, c, f
     raise UnsupportedError(f"{op}: the input scales {qa}, {qb} are too coarse for the output's {qy}", fix="quantise with matching ranges")
 
 
 def reference_add(node, inputs, in_types, out_types):
-    ma, mb, c, f = add_parts(node.op, in_types[0].q, in_types[1].q, out_types[0].q)
+    y_t = out_types[0]
+    ma, mb, c, f = add_parts(node.op, in_types[0].q, in_types[1].q, y_t.q, _wide(*in_types, y_t))
     a, b = (x.astype(np.int64) for x in inputs)
-    return [np.clip((a * ma + b * mb + c) >> f, *bounds(out_types[0].q, node.attrs.get("clip"))).astype(np.int8)]
+    return [np.clip((a * ma + b * mb + c) >> f, *bounds(y_t.q, node.attrs.get("clip"), y_t.dtype)).astype(y_t.dtype)]
+
+
+def _wide(*types) -> bool:
+    return any(t.dtype == "int16" for t in types)
 
 
 def reference_mul(node, inputs, in_types, out_types):
@@ -85,15 +91,15 @@ def lower_binary(ctx: Lowering, node: Node) -> list[Stmt]:
     a, b, y = (ctx.buffer(t) for t in (*node.inputs, node.outputs[0]))
     n = y_t.size
     for i, t in zip(node.inputs, (a_t, b_t), strict=True):
-        if t.size == n and ctx.value(i) is None:
+        if t.size == n and t.dtype == y_t.dtype and ctx.value(i) is None:
             ctx.inplace(node.outputs[0], i)
     formula, has_kernel = _formula(ctx, node)
     if a_t.size == b_t.size == n and has_kernel:
         return _emit_binary(ctx, node, n)(Const(0), (At(a), At(b)), At(y))
     shape = y_t.shape
     names = [Var(f"i{d}") for d in range(len(shape))]
-    body: tuple[Stmt, ...] = (Store(y, flat(shape, shape, names), formula(Load(a, flat(a_t.shape, shape, names), "int8"),
-                                                                       Load(b, flat(b_t.shape, shape, names), "int8"))),)
+    body: tuple[Stmt, ...] = (Store(y, flat(shape, shape, names), formula(Load(a, flat(a_t.shape, shape, names), a_t.dtype),
+                                                                       Load(b, flat(b_t.shape, shape, names), b_t.dtype))),)
     for name, size in zip(reversed(names), reversed(shape), strict=True):
         body = (For(name.name, Const(0), Const(size), body),)
     return list(body)
@@ -102,7 +108,7 @@ def lower_binary(ctx: Lowering, node: Node) -> list[Stmt]:
 def _formula(ctx: Lowering, node: Node):
     """The loop-IR expression of one element, and whether a kernel computes it."""
     a_t, b_t, y_t = (ctx.type(t) for t in (*node.inputs, node.outputs[0]))
-    lo, hi = bounds(y_t.q, node.attrs.get("clip"))
+    lo, hi = bounds(y_t.q, node.attrs.get("clip"), y_t.dtype)
     if node.op == "Mul":
         mul_ = _mul_parts(a_t.q, b_t.q, y_t.q)
 
@@ -111,13 +117,15 @@ def _formula(ctx: Lowering, node: Node):
             return requant_expr(acc, Const(int(mul_.m[0])), mul_, int(y_t.q.zero_point), lo, hi)
 
         return product, mul_.pre == 0
-    ma, mb, c, f = add_parts(node.op, a_t.q, b_t.q, y_t.q)
+    wide = _wide(a_t, b_t, y_t)
+    ma, mb, c, f = add_parts(node.op, a_t.q, b_t.q, y_t.q, wide)
+    k = "int64" if wide else "int32"
 
     def total(p, q):
-        acc = Bin("+", Bin("+", Bin("*", cast(p, "int32"), Const(ma)), Const(c)), Bin("*", cast(q, "int32"), Const(mb)))
-        return Fn("cast", (Bin("min", Bin("max", Bin(">>", acc, Const(f)), Const(lo)), Const(hi)),), "int8")
+        acc = Bin("+", Bin("+", Bin("*", cast(p, k), Const(ma, k)), Const(c, k)), Bin("*", cast(q, k), Const(mb, k)))
+        return Fn("cast", (Bin("min", Bin("max", Bin(">>", acc, Const(f, k)), Const(lo, k)), Const(hi, k)),), y_t.dtype)
 
-    return total, True
+    return total, not wide
 
 
 def _mul_parts(qa: QParams, qb: QParams, qy: QParams):
@@ -150,7 +158,10 @@ def binary_row_emit(ctx: Lowering, node: Node):
 
 
 def binary_rows(graph: Graph, node: Node) -> RowShape | None:
-    qs = [graph.type(t).q for t in (*node.inputs, node.outputs[0])]
+    types = [graph.type(t) for t in (*node.inputs, node.outputs[0])]
+    if _wide(*types):
+        return None
+    qs = [t.q for t in types]
     return None if node.op == "Mul" and _mul_parts(*qs).pre else _same_rows(graph, node, node.inputs)
 
 
@@ -179,7 +190,7 @@ def by_type(op: Op) -> Op:
     def row_emit(ctx, node):
         return (op.rows[1] if ctx.type(node.outputs[0]).q is None else binary_row_emit)(ctx, node)
 
-    return replace(op, lower=lower, reference=reference, rows=(row_shape, row_emit), quant="integer", dtypes=(*op.dtypes, "int8"))
+    return replace(op, lower=lower, reference=reference, rows=(row_shape, row_emit), quant="integer", dtypes=(*op.dtypes, *(d for d in ("int8",) if d not in op.dtypes)))
 
 
 INTEGER = ("Add", "Sub", "Mul")

@@ -15,7 +15,9 @@ from ..ops import table
 from ..rewrite import Rewriter, Sweep, rewrite_nodes
 from .constants import integers
 
-INTS = ("int8", "uint8")
+INTS = ("int8", "uint8", "int16")
+SIGNED = ("int8", "int16")                      # what is left of them after `signed`
+WIDE = ("Conv", "Gemm", "Add", "Sub")           # have a form for int16 activations
 ACCUMULATING = ("Conv", "Gemm")
 CLIPPED = ("Conv", "Gemm", "MatMul", "AveragePool")
 BINARY = ("Add", "Sub", "Mul")
@@ -136,7 +138,7 @@ def _pad_value(r: Rewriter, node: Node, q: QParams, dtype: str) -> tuple[str, ..
 
 
 def absorb(graph: Graph) -> Graph:
-    """The pass of this file's heading; everything it meets is int8 (passes/signed.py ran before)."""
+    """The pass of this file's heading; `signed` ran before, so that there is no uint8."""
     return _Absorb(graph).run()
 
 
@@ -145,7 +147,7 @@ class _Absorb:
         self.r = Rewriter(graph)
         self.users = graph.consumers()
         self.real = {n.outputs[0]: n.inputs[0] for n in graph.nodes
-                     if n.op == "DequantizeLinear" and graph.type(n.inputs[0]).q is not None and graph.type(n.inputs[0]).dtype == "int8"}
+                     if n.op == "DequantizeLinear" and graph.type(n.inputs[0]).q is not None and graph.type(n.inputs[0]).dtype in SIGNED}
         self.gone: set[int] = set()
 
     def run(self) -> Graph:
@@ -169,6 +171,9 @@ class _Absorb:
             return None
         tail, clip, q_node = chain
         y = q_node.outputs[0]
+        wide = [i for i in (*node.inputs, y) if i and self.r.type(self.real.get(i, i)).dtype == "int16"]
+        if wide and node.op not in WIDE and op.quant != "move":
+            return None
         new = self.integer(node, y, clip) if op.quant == "integer" else None
         if new is None and clip is None:
             if op.quant == "move" and (node.op == "Concat" or node.inputs[0] in self.real):
@@ -191,7 +196,7 @@ class _Absorb:
             n = follow[0]
             if n.op == "QuantizeLinear" and n.inputs[0] == out:
                 t = self.r.type(n.outputs[0])
-                return (tail, clip, n) if t.q is not None and t.dtype == "int8" else None
+                return (tail, clip, n) if t.q is not None and t.dtype in SIGNED else None
             bound = clip_range(self.r, n) if node.op in BINARY and n.inputs[0] == out else None
             if bound is None:
                 return None
@@ -243,16 +248,22 @@ class _Absorb:
             ins.append(self.r.const(b.name + "/int", bias.astype(np.int32), QParams.of(unit.astype(np.float32), 0, 0)))
         return [node.with_(inputs=tuple(ins), outputs=(y,), attrs=extra)]
 
-    def move(self, node: Node, y: str) -> list[Node]:
+    def move(self, node: Node, y: str) -> list[Node] | None:
         x = self.real[node.inputs[0]]
+        if self.r.type(x).dtype != self.r.type(y).dtype or self.r.type(x).dtype == "int16" and node.op == "MaxPool":
+            return None
         if self.r.type(x).q.same(self.r.type(y).q):
             return [node.with_(inputs=(x, *node.inputs[1:]), outputs=(y,))]
+        if self.r.type(x).dtype != "int8":
+            return None
         mid = self.r.tensor(y + "/moved", TensorType("int8", self.r.type(y).shape, self.r.type(x).q))
         return [node.with_(inputs=(x, *node.inputs[1:]), outputs=(mid,)), self.table(mid, y, lambda v: v, "Requantize", node.origin)]
 
     def concat(self, node: Node, y: str) -> list[Node] | None:
         ins = [self.quantised(i) for i in node.inputs]
-        if any(i is None for i in ins):
+        if any(i is None or self.r.type(i).dtype != self.r.type(y).dtype for i in ins):
+            return None
+        if self.r.type(y).dtype != "int8" and not all(self.r.type(i).q.same(self.r.type(y).q) for i in ins):
             return None
         nodes, aligned, q = [], [], self.r.type(y).q
         for i in ins:
@@ -271,6 +282,8 @@ class _Absorb:
         elementwise = op.quant == "lut" or node.op in (*BINARY, "Div", "Pow", "Min", "Max", "PRelu", "Clip")
         if not elementwise or len(set(run_time)) != 1 or run_time[0] not in self.real:
             return None
+        if self.r.type(self.real[run_time[0]]).dtype != "int8" or self.r.type(y).dtype != "int8":
+            return None
         if any(i and i not in run_time and self.r.type(i).size != 1 for i in node.inputs):
             return None
         if self.r.type(node.outputs[0]).shape != self.r.type(run_time[0]).shape:
@@ -284,7 +297,9 @@ class _Absorb:
 
     def requantise(self, node: Node) -> list[Node] | None:
         x, y = self.real[node.inputs[0]], node.outputs[0]
-        if self.r.type(y).q is None or self.r.type(y).dtype != "int8":
+        if self.r.type(x).dtype == self.r.type(y).dtype == "int16" and self.r.type(x).q.same(self.r.type(y).q):
+            return [Node("Identity", (x,), (y,), attrs(), node.origin)]
+        if self.r.type(y).q is None or self.r.type(x).dtype != "int8" or self.r.type(y).dtype != "int8":
             return None
         return [self.table(x, y, lambda v: v, "Requantize", node.origin)]
 

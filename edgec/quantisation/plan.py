@@ -31,7 +31,7 @@ ALREADY = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul",
 
 # What a node may be asked to compute with: bits of activations x bits of weights.
 WIDTHS = ("8x8", "16x8", "8x4", "16x4", "float")
-WIDE = ("Conv", "Gemm", "Add", "Sub", "AveragePool", "GlobalAveragePool")   # have a 16-bit form
+WIDE = ("Conv", "Gemm", "Add", "Sub")     # have a 16-bit form
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -109,7 +109,7 @@ def _wide(graph: Graph, integer: set[Node], nodes: set[Node], head: Mapping[Node
     if io == "int8":
         blocked |= {source[t] for t in (*graph.inputs, *graph.outputs) if t in source}
     for n in integer:
-        if n not in head and not (n.op in WIDE or kind(graph, n) == "move"):
+        if n not in head and not (n.op in WIDE or kind(graph, n) == "move" and n.op != "MaxPool"):
             blocked |= {source[t] for t in (*operands(graph, n), result.get(n, n.outputs[0])) if t in source}
     blocked |= {s for s in wanted if graph.const(s) is not None}
     return frozenset(wanted - blocked)
