@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +61,21 @@ class AnalyzeResult:
 
 @dataclass(frozen=True, eq=False)
 class QuantizeResult:
-    """path: the ONNX file that was written. summary: what became integer, with which ranges, and what did not."""
+    """path: the ONNX file that was written. summary: what became integer, with which ranges, and what did not. trials:
+    the assignments of widths that were tried for max_drop."""
 
     path: Path
+    summary: dict
+    trials: tuple[dict, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class SensitivityResult:
+    """report: per layer noise, range use, saturation and worst channels, and remedies by their effect. tables: the same
+    for people. summary: of the quantisation."""
+
+    report: dict
+    tables: list
     summary: dict
 
 
@@ -213,24 +225,96 @@ def quantize(
     data: str | Path,
     out: str | Path,
     recipe: Recipe | None = None,
+    max_drop: float | None = None,
+    board: str = DEFAULT_BOARD,
+    ram: int | None = None,
+    flash: int | None = None,
     shapes: Shapes | None = None,
     on_event: OnEvent | None = None,
 ) -> QuantizeResult:
-    """Quantises a float model to int8 and writes it as a standard ONNX file with QuantizeLinear and DequantizeLinear.
+    """Quantises a float model and writes it as a standard ONNX file with QuantizeLinear and DequantizeLinear.
+
+    max_drop: the most that may be lost (see `quantisation.mixed.drop`), as a share: nodes get wider until it holds, at
+    the least cost in time, where arena and weights stay within `ram` and `flash` on the board.
 
     Raises UsageError (data that do not fit, a model that is quantised already, an unwritable `out`), ModelError,
     UnsupportedError.
     """
     from . import store
 
-    tell = on_event or _silent
+    tell, recipe, trials = on_event or _silent, recipe or Recipe(), ()
     if Path(out).is_dir():
         raise UsageError(f"the output is a directory: {out}", fix="give a file name, such as -o quantised.onnx")
+    if max_drop is not None:
+        bits, trials = _widths(model, data, recipe, max_drop, board, ram, flash, shapes, tell)
+        recipe = replace(recipe, bits={**recipe.bits, **bits})
     source = _source(model, data, recipe, shapes, tell)
     if source.summary is None:
         raise UsageError("the model is quantised already", where=str(model), fix="build it as it is, without --data")
     store.write_file(Path(out), source.references[REFERENCE])
-    return QuantizeResult(Path(out), source.summary)
+    return QuantizeResult(Path(out), source.summary, trials)
+
+
+def sensitivity(
+    model: str | Path,
+    *,
+    data: str | Path,
+    recipe: Recipe | None = None,
+    shapes: Shapes | None = None,
+    on_event: OnEvent | None = None,
+) -> SensitivityResult:
+    """Where the quantised form of a float model loses accuracy, and what would help. Raises what `quantize` raises."""
+    from .quantisation import sensitivity as examiner
+
+    tell, recipe = on_event or _silent, recipe or Recipe()
+    done, dataset = _quantised(model, data, recipe, shapes, tell)
+    with _phase(tell, "analyse") as phase:
+        found = examiner.analyse(done, dataset, recipe.io, recipe.bits, _progress(tell))
+        phase["info"] = f"{plural(len(found.layers), 'layer')}, {len(found.remedies)} remedies tried"
+    return SensitivityResult(_plain(found), examiner.tables(found, done.summary.gains), _plain(done.summary))
+
+
+def _quantised(model: str | Path, data: str | Path, recipe: Recipe, shapes: Shapes | None, tell: OnEvent):
+    """The quantised model and its samples. UsageError: it is quantised already."""
+    from . import data as datasets, onnx_in, pipeline
+    from .quantisation import quantise
+
+    graph = onnx_in.load(Path(model), {k: tuple(v) for k, v in (shapes or {}).items()} or None)
+    dataset = datasets.load(data, graph)
+    with _phase(tell, "quantise"):
+        return quantise.quantise_model(pipeline.simplify(graph), dataset, recipe, progress=_progress(tell)), dataset
+
+
+def _progress(tell: OnEvent) -> Callable[[str, int, int], None]:
+    return lambda what, done, total: tell(Event("progress", what, done=done, total=total))
+
+
+def _plain(value: Any) -> dict:
+    """A record as JSON would give it back."""
+    return json.loads(json.dumps(asdict(value)))
+
+
+def _widths(
+    model: str | Path, data: str | Path, recipe: Recipe, max_drop: float, board: str, ram: int | None, flash: int | None,
+    shapes: Shapes | None, tell: OnEvent
+) -> tuple[Mapping[str, str], tuple[dict, ...]]:
+    """The cheapest widths by node, and what was tried."""
+    from . import board as boards, pipeline
+    from .quantisation import mixed
+
+    target = boards.load(board)
+    done, dataset = _quantised(model, data, recipe, shapes, tell)
+
+    def fits(graph: Graph) -> bool:
+        if ram is None and flash is None:
+            return True
+        stats = pipeline.compile_graph(graph, target, goal="ram", name="trial").stats
+        return (ram is None or stats["arena_bytes"] <= ram) and (flash is None or stats["weights_bytes"] <= flash)
+
+    with _phase(tell, "widths") as phase:
+        bits, trials = mixed.choose_widths(done, dataset, recipe.io, recipe.bits, max_drop, fits, _progress(tell))
+        phase["info"] = ", ".join(f"{n}: {w}" for n, w in bits.items()) or "8x8 everywhere"
+    return bits, tuple(map(_plain, trials))
 
 
 def validate(
@@ -365,9 +449,9 @@ def _quantise(graph: Graph, dataset: Dataset, recipe: Recipe, tell: OnEvent) -> 
             dataset,
             recipe,
             profiles=profiles,
-            progress=lambda what, done, total: tell(Event("progress", what, done=done, total=total)),
+            progress=_progress(tell),
         )
-        summary = json.loads(json.dumps(done.summary.as_dict()))
+        summary = _plain(done.summary)
         proto = onnx_out.to_onnx(done.graph, _metadata(recipe, summary))
         phase["info"] = f"{plural(summary['integer_nodes'], 'node')} to integers from {plural(len(dataset), 'sample')}"
         if summary["float_nodes"]:

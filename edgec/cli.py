@@ -295,6 +295,18 @@ def quantize(
         Path | None,
         typer.Option("--profile", metavar="STATS.npz", help="Keep the statistics of calibration here, and reuse them."),
     ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            "--max-drop",
+            metavar="PERCENT",
+            help="Widen nodes until no more than this is lost, at the least cost in time: of accuracy where there are "
+            "labels, of samples that keep their class elsewhere.",
+        ),
+    ] = None,
+    board: BoardName = "cortex-m4",
+    ram: Ram = None,
+    flash: Flash = None,
     shape: Shape = None,
     json: Json = False,
     debug: Debug = False,
@@ -310,14 +322,56 @@ def quantize(
         data=data,
         out=out,
         recipe=_recipe(recipe, calibration, io, without, keep_float, bits, profile),
+        max_drop=_share("--max-drop", max_drop),
+        board=board,
+        ram=_size("--ram", ram),
+        flash=_size("--flash", flash),
         shapes=_shapes(shape),
         on_event=console.event,
     )
+    if r.trials:
+        console.line(table(("widened", "extra time", "SNR dB", "drop", "fits", "chosen"), _trial_rows(r.trials)))
     for n in r.summary["float_nodes"]:
         console.line(f"  stays float: {n['op']} ({n['name']}): {n['reason']}")
     console.line(f"  wrote {r.path}")
     console.line(f"next: edgec build {r.path}")
-    console.result({"ok": True, "path": str(r.path), "summary": r.summary})
+    console.result({"ok": True, "path": str(r.path), "summary": r.summary, "trials": list(r.trials)})
+
+
+@app.command(
+    epilog=EXAMPLES + "  edgec sensitivity net.onnx --data calibration.npz\n"
+    "  edgec sensitivity net.onnx --data calibration.npz --out report.html"
+)
+def sensitivity(
+    model: Model,
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="FILE.npz", help="Samples, one array per input.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.html", help="Write the report as a page.")
+    ] = None,
+    calibration: Calibration = "auto",
+    io: IoType = Io.int8,
+    recipe: RecipeFile = None,
+    shape: Shape = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show where a model loses accuracy in int8, layer by layer, and what would help most."""
+    from . import api, store
+    from .quantisation.sensitivity import html
+
+    console = Console(json)
+    r = api.sensitivity(
+        model, data=data, recipe=_recipe(recipe, calibration, io), shapes=_shapes(shape), on_event=console.event
+    )
+    for t in r.tables:
+        console.line(f"\n{t.name}\n{table(t.headers, t.rows[:20])}")
+    if out:
+        store.write_file(out, html(f"{model.stem}: quantisation", r.tables).encode())
+        console.line(f"  wrote {out}")
+    console.result({"ok": True, "report": r.report, "summary": r.summary})
 
 
 @app.command(
@@ -565,6 +619,33 @@ def _size(option: str, text: str | None) -> int | None:
     if size <= 0:
         raise UsageError(f"{option} {text} is not a size", fix=f"write {option} 65536, {option} 64k or {option} 1M")
     return size
+
+
+def _share(option: str, text: str | None) -> float | None:
+    """0.5% or 0.5 -> 0.005."""
+    if text is None:
+        return None
+    try:
+        share = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"{option} {text} is not a percentage", fix=f"write {option} 0.5%")
+    return share
+
+
+def _trial_rows(trials: Sequence[dict]) -> list[tuple]:
+    return [
+        (
+            ", ".join(f"{n}: {w}" for n, w in t["assignment"]["widths"].items()) or "nothing",
+            f"+{100 * t['assignment']['cost']:.0f} %",
+            f"{t['snr_db']:.1f}",
+            f"{100 * t['drop']:.2f} %",
+            t["fits"],
+            t["chosen"],
+        )
+        for t in trials
+    ]
 
 
 def _recipe(

@@ -6,11 +6,12 @@ import numpy as np
 from ..errors import UnsupportedError
 from ..fixed import bounds, multiplier
 from ..ir import Graph, Node
-from ..loops import Bin, Call, Const, For, If, Load, Ref, Rows, Stmt, Store, Var, add, cast, mul
+from ..loops import Bin, Call, Const, For, If, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
 from .base import Lowering, Op
 from .conv import requant_expr
 from .spatial import Reads, RowShape, Window, patches, whole, window
 
+MOST_WIDE = 512  # int16 values whose sum, shifted by PRE, stays within 32 bits and a sign
 PRE = 8  # the sum is shifted left by 8 bits before requantisation, so that a 1x1 window (scale 1) has a multiplier
 
 
@@ -32,15 +33,15 @@ def _reference(node, inputs, in_types, out_types):
             y = total / count[..., None]
             out.append((np.clip(y, *node.attrs["clip"]) if "clip" in node.attrs else y).astype(np.float32))
         else:
-            out.append(_integer_mean(node, win, total.astype(np.int64), count, q, out_types[0].q))
+            out.append(_integer_mean(node, win, total.astype(np.int64), count, q, out_types[0]))
     return [np.stack(out)]
 
 
-def _integer_mean(node, win, total, count, xq, yq):
-    """int8 [...][C] of sums int64 [...][C] over `count` [...] elements each, zero points taken off."""
-    t, (lo, hi) = _average_table(win, xq, yq), bounds(yq, node.attrs.get("clip"))
-    wide = (total << PRE) * t.m.astype(np.int64)[count][..., None]
-    return np.clip(((wide >> 32) + t.offset(int(yq.zero_point))) >> t.f, lo, hi).astype(np.int8)
+def _integer_mean(node, win, total, count, xq, y_t):
+    """Integers [...][C] of sums int64 [...][C] over `count` [...] elements each, zero points taken off."""
+    t, (lo, hi) = _average_table(win, xq, y_t.q), bounds(y_t.q, node.attrs.get("clip"), y_t.dtype)
+    wide = (total << (PRE + t.pre)) * t.m.astype(np.int64)[count][..., None]
+    return np.clip(((wide >> 32) + t.offset(int(y_t.q.zero_point))) >> t.f, lo, hi).astype(y_t.dtype)
 
 
 def mean_of(graph: Graph, node: Node, value, inside):
@@ -48,7 +49,7 @@ def mean_of(graph: Graph, node: Node, value, inside):
     x_t, y_t, win = graph.type(node.inputs[0]), graph.type(node.outputs[0]), _checked(graph, node)
     total = inside[:, None] * (value - int(x_t.q.zero_point))
     count = np.full_like(inside, win.kernel[0] * win.kernel[1]) if node.attrs.get("count_include_pad") else inside
-    return _integer_mean(node, win, total, count, x_t.q, y_t.q).astype(np.int64)
+    return _integer_mean(node, win, total, count, x_t.q, y_t).astype(np.int64)
 
 
 def _average_table(win, xq, yq):
@@ -72,7 +73,7 @@ def _rows_shape(win: Window, tensor: str, c: int) -> RowShape:
 
 def row_shape(graph: Graph, node: Node) -> RowShape | None:
     x_t, win = graph.type(node.inputs[0]), _checked(graph, node)
-    if x_t.shape[0] != 1:
+    if x_t.shape[0] != 1 or _wide(graph, node):
         return None
     if node.op == "AveragePool" and _is_global(win):
         reads = Reads(node.inputs[0], 1, 1, 1, 0, win.in_size[0], win.in_size[1] * x_t.shape[-1])
@@ -86,8 +87,49 @@ def _is_global(win: Window) -> bool:
 
 def lower(ctx: Lowering, node: Node) -> list[Stmt]:
     x_t, win = ctx.type(node.inputs[0]), _checked(ctx.graph, node)
+    if _wide(ctx.graph, node):
+        return _nest(ctx, node, win)
     emit = _emit_max(ctx, node, win) if node.op == "MaxPool" else _emit_average(ctx, node, win)
     return whole(ctx, _rows_shape(win, node.inputs[0], x_t.shape[-1]), emit, x_t.shape[0], node.outputs[0])
+
+
+def _wide(graph: Graph, node: Node) -> bool:
+    return any(graph.type(t).dtype == "int16" for t in (node.inputs[0], node.outputs[0]))
+
+
+def _nest(ctx: Lowering, node: Node, win: Window) -> list[Stmt]:
+    """Pools with int16 on either side, as loops; elements outside the picture are left out."""
+    x_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.outputs[0])
+    (h, width), (oh, ow), (kh, kw), c = win.in_size, win.out_size, win.kernel, x_t.shape[-1]
+    x, y, largest = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0]), node.op == "MaxPool"
+    names = ("b", "oy", "ox", "o", "ky", "kx", "iy", "ix", "acc", "count")
+    b, oy, ox, o, ky, kx, iy, ix, acc, count = (Var(v) for v in names)
+    value = cast(Load(x, add(mul(add(mul(add(mul(b, h), iy), width), ix), c), o), x_t.dtype), "int32")
+    if largest:
+        first, step = int(np.iinfo(x_t.dtype).min), Bin("max", acc, value)
+    else:
+        table = _average_table(win, x_t.q, y_t.q)
+        most = kh * kw * (2 ** (8 * np.dtype(x_t.dtype).itemsize - 1) + abs(int(x_t.q.zero_point)))
+        ctx.require(most << (PRE + table.pre) <= 2**32, f"an average of {kh * kw} {x_t.dtype} values")
+        first, step = 0, Bin("+", acc, Bin("-", value, Const(int(x_t.q.zero_point))))
+    inside = Bin("and", Bin("and", Bin("<=", Const(0), iy), Bin("<", iy, Const(h))),
+                 Bin("and", Bin("<=", Const(0), ix), Bin("<", ix, Const(width))))
+    taps = For("kx", Const(0), Const(kw), (
+        Let("ix", "int32", add(add(mul(ox, win.strides[1]), mul(kx, win.dilations[1])), -win.pads[1])),
+        If(inside, (Set("acc", step), Set("count", add(count, 1))))))
+    rows = For("ky", Const(0), Const(kh), (
+        Let("iy", "int32", add(add(mul(oy, win.strides[0]), mul(ky, win.dilations[0])), -win.pads[0])), taps))
+    result = cast(acc, y_t.dtype)
+    if not largest:
+        n = Bin("min", Bin("max", count, Const(0)), Const(kh * kw))
+        n = Const(0) if node.attrs.get("count_include_pad") else n
+        result = requant_expr(Bin("*", cast(acc, "int64"), Const(1 << PRE, "int64")), Load(ctx.rom(table.m, "mult"), n, "int32"),
+                              table, int(y_t.q.zero_point), *bounds(y_t.q, node.attrs.get("clip"), y_t.dtype), y_t.dtype)
+    body: tuple[Stmt, ...] = (Let("acc", "int32", Const(first)), Let("count", "int32", Const(0)), rows,
+                              Store(y, add(mul(add(mul(add(mul(b, oh), oy), ow), ox), c), o), result))
+    for var, size in ((o, c), (ox, ow), (oy, oh), (b, x_t.shape[0])):
+        body = (For(var.name, Const(0), Const(size), body),)
+    return list(body)
 
 
 def row_emit(ctx: Lowering, node: Node):

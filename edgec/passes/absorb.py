@@ -17,7 +17,7 @@ from .constants import integers
 
 INTS = ("int8", "uint8", "int16")
 SIGNED = ("int8", "int16")                      # what is left of them after `signed`
-WIDE = ("Conv", "Gemm", "Add", "Sub")           # have a form for int16 activations
+WIDE = ("Conv", "Gemm", "Add", "Sub", "AveragePool")    # have a form for int16 activations
 ACCUMULATING = ("Conv", "Gemm")
 CLIPPED = ("Conv", "Gemm", "MatMul", "AveragePool")
 BINARY = ("Add", "Sub", "Mul")
@@ -250,7 +250,7 @@ class _Absorb:
 
     def move(self, node: Node, y: str) -> list[Node] | None:
         x = self.real[node.inputs[0]]
-        if self.r.type(x).dtype != self.r.type(y).dtype or self.r.type(x).dtype == "int16" and node.op == "MaxPool":
+        if self.r.type(x).dtype != self.r.type(y).dtype:
             return None
         if self.r.type(x).q.same(self.r.type(y).q):
             return [node.with_(inputs=(x, *node.inputs[1:]), outputs=(y,))]

@@ -1,9 +1,9 @@
 """Mixed precision: the cheapest widths, node by node, with which the network is good enough.
 
-Each node's gain in each width is measured alone (`sensitivity.Lifted`); noise powers of independent roundings add, so
-the gains of several are taken to add too. Cost is time, in units of an int8 multiply-accumulate. All assignments that no
-other beats in both are found exactly, by merging the nodes' choices one after the other and dropping what is
-dominated; then the cheapest that is good enough is found by measuring.
+What each node adds to the error in each width is measured with all others in float (`sensitivity.Lifted`); noise
+powers of independent roundings add, so what several add is taken to add too. Cost is time, in units of an int8
+multiply-accumulate. All assignments that no other beats in both are found exactly, by merging the nodes' choices one
+after the other and dropping what is dominated; then the cheapest that is good enough is found by measuring.
 """
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from .. import compare
 from ..data import Dataset
 from ..errors import UsageError
 from ..ir import Graph, Node
+from .plan import LINEAR
 from .quantise import Progress, Quantised
-from .sensitivity import LIFTS, Lifted
+from .sensitivity import Lifted, widenable
 from .simulate import Simulator, float_values, judged, snr_db
 
-# Time of a multiply-accumulate on a Cortex-M4 with FPU over that of int8 in the DSP kernel: the loop nest with 64-bit
-# accumulators, and the float kernel.
-TIMES = {"16x8": 8.0, "float": 4.0}
+# Time of a multiply-accumulate over that of the int8 kernels: the loop nest with 64-bit accumulators, and float.
+TIMES = {"8x8": 1.0, "16x8": 8.0, "float": 4.0}
+Option = tuple[str, str, float, float]        # node, width, cost, error added
 MOST_ASSIGNMENTS = 4000      # that are kept while merging: beyond this, evenly spaced ones
 
 
@@ -46,44 +47,48 @@ class Trial:
     chosen: bool
 
 
-def pareto(choices: Sequence[Sequence[tuple[str, str, float, float]]], error: float) -> list[tuple[float, float, dict]]:
-    """All undominated (cost, remaining error, widths), cheapest first. choices: for each node its (name, width, cost,
-    gain in error); at most one of them is taken. error: without any."""
-    front: list[tuple[float, float, dict]] = [(0.0, 0.0, {})]       # cost, gain
+def pareto(choices: Sequence[Sequence[Option]], error: float) -> list[tuple[float, float, dict]]:
+    """All undominated (cost, error, widths), cheapest first. choices: for each node its options, of which it takes
+    exactly one; 8x8 is not mentioned in the widths. error: what there is besides."""
+    front: list[tuple[float, float, dict]] = [(0.0, error, {})]
     for options in choices:
-        merged = front + [(c + cost, g + gain, {**w, name: width}) for name, width, cost, gain in options if gain > 0
-                          for c, g, w in front]
-        merged.sort(key=lambda s: (s[0], -s[1]))
-        front, best = [], -np.inf
+        merged = [(c + cost, e + more, w if width == "8x8" else {**w, name: width})
+                  for name, width, cost, more in options for c, e, w in front]
+        merged.sort(key=lambda s: s[:2])
+        front, best = [], np.inf
         for state in merged:
-            if state[1] > best:
+            if state[1] < best:
                 front.append(state)
                 best = state[1]
         if len(front) > MOST_ASSIGNMENTS:
             spaced = np.unique(np.linspace(0, len(front) - 1, MOST_ASSIGNMENTS).astype(int))
             front = [front[k] for k in spaced]
-    return [(c, max(error - g, 0.0), w) for c, g, w in front]
+    return front
 
 
 def macs(graph: Graph, node: Node) -> int:
-    """Multiply-accumulates of a Conv, Gemm or MatMul."""
-    w = next(graph.const(i) for i in node.inputs[:2] if graph.const(i) is not None)
+    """Multiply-accumulates of a Conv, Gemm or MatMul; elements of what another node makes."""
     out = graph.type(node.outputs[0])
+    w = next((graph.const(i) for i in node.inputs[:2] if graph.const(i) is not None), None)
+    if node.op not in LINEAR or w is None:
+        return out.size
     return w.size * out.size // (out.shape[1] if node.op == "Conv" else out.shape[-1])
 
 
-def assignments(done: Quantised, lifted: Lifted, progress: Progress) -> list[Assignment]:
-    """The undominated assignments, the all-int8 network first."""
-    nodes = [n for n in done.plan.linear(done.float) if n.origin]
+def measured(done: Quantised, lifted: Lifted, progress: Progress) -> tuple[list[list[Option]], float]:
+    """Each node's options (name, width, cost, error added to the network whose other nodes are in float), and the error
+    with all of them in float."""
+    nodes = [n for n in widenable(done.float, done.plan) if n.origin[0] not in lifted.bits]
     total = sum(macs(done.float, n) for n in nodes) or 1
-    base = lifted.error({})
+    exact = {n.origin[0]: "float" for n in nodes}
+    base = lifted.error(exact)
     choices = []
     for k, node in enumerate(nodes):
-        name = node.origin[0]
-        cost = macs(done.float, node) / total
-        choices.append([(name, w, (TIMES[w] - 1) * cost, base - lifted.error({name: w})) for w in LIFTS])
+        name, share = node.origin[0], macs(done.float, node) / total
+        errors = {w: lifted.error({**exact, name: w}) for w in TIMES}
+        choices.append([(name, w, (TIMES[w] - 1) * share, errors[w] - base) for w in TIMES])
         progress("measuring widths", k + 1, len(nodes))
-    return [Assignment(w, c, snr_db(e)) for c, e, w in pareto(choices, base)]
+    return choices, base
 
 
 def drop(got: np.ndarray, want: np.ndarray, labels: np.ndarray | None) -> float:
@@ -96,39 +101,49 @@ def drop(got: np.ndarray, want: np.ndarray, labels: np.ndarray | None) -> float:
     return 1.0 - float(np.mean(got.reshape(len(got), -1).argmax(1) == want.reshape(len(want), -1).argmax(1)))
 
 
-def choose_widths(done: Quantised, dataset: Dataset, io: str, most: float, fits: Callable[[Graph], bool],
-                  progress: Progress) -> tuple[Mapping[str, str], list[Trial]]:
-    """The cheapest widths with a drop of at most `most` whose network `fits`, and what was tried on the way.
+def choose_widths(done: Quantised, dataset: Dataset, io: str, bits: Mapping[str, str], most: float,
+                  fits: Callable[[Graph], bool], progress: Progress) -> tuple[Mapping[str, str], list[Trial]]:
+    """The cheapest widths with a drop of at most `most` whose network `fits`, and what was tried on the way. bits: of
+    nodes that are decided already. UsageError: no assignment is good enough, or none of those fits.
 
-    Adjacent assignments differ in little: the first that is good enough is found by bisection over the predicted order,
-    then confirmed. UsageError: no assignment is good enough."""
-    lifted = Lifted(done, dataset, io, {})
-    found = assignments(done, lifted, progress)
+    Float weights take four times the memory: where nothing fits with them, the nodes share 8x8 and 16x8."""
+    lifted = Lifted(done, dataset, io, bits)
+    choices, base = measured(done, lifted, progress)
     outputs = judged(done.float)[:1]
     want = float_values(done.float, dataset, outputs)
-    trials: dict[int, Trial] = {}
+    trials: list[Trial] = []
 
-    def good(k: int) -> bool:
-        if k not in trials:
-            graph = lifted.graph(found[k].widths)
+    def tried(a: Assignment) -> Trial:
+        known = next((t for t in trials if t.assignment.widths == a.widths), None)
+        if known is None:
+            graph = lifted.graph(a.widths)
             got = Simulator(dataset, want).values(graph, outputs)[outputs[0]].reshape(want[outputs[0]].shape)
             lost = drop(got, want[outputs[0]], dataset.labels)
-            trials[k] = Trial(found[k], snr_db(lifted.error(found[k].widths)), lost, fits(graph), False)
-        return trials[k].drop <= most
+            known = Trial(a, snr_db(lifted.error(a.widths)), lost, fits(graph), False)
+            trials.append(known)
+        return known
 
-    low, high = 0, len(found) - 1
-    if not good(high):
+    for widths in (tuple(TIMES), ("8x8", "16x8")):
+        allowed = [[o for o in options if o[1] in widths] for options in choices]
+        front = [Assignment(w, c, snr_db(e)) for c, e, w in pareto(allowed, base)]
+        best = _cheapest(front, lambda a: tried(a).drop <= most)
+        if best is not None and tried(best).fits:
+            return best.widths, [replace(t, chosen=t.assignment is best) for t in trials]
+    least = min(t.drop for t in trials)
+    if least > most:
         raise UsageError(f"no assignment of widths keeps the drop below {100 * most:g} %; the best loses "
-                         f"{100 * trials[high].drop:.2f} %", fix="allow more with --max-drop")
+                         f"{100 * least:.2f} %", fix="allow more with --max-drop")
+    raise UsageError("no assignment that is accurate enough stays within --ram and --flash",
+                     fix="allow a larger drop or more memory")
+
+
+def _cheapest(front: Sequence[Assignment], good: Callable[[Assignment], bool]) -> Assignment | None:
+    """The first that is good, by bisection: neighbours differ in little, and each is predicted better than the one
+    before. None: the last is not."""
+    if not good(front[-1]):
+        return None
+    low, high = 0, len(front) - 1
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if good(middle) else (middle + 1, high)
-    good(low)
-    fitting = [k for k in sorted(trials) if trials[k].fits and trials[k].drop <= most]
-    if not fitting:
-        raise UsageError("every assignment that is accurate enough exceeds --ram or --flash",
-                         fix="allow a larger drop or more memory")
-    best = fitting[0]
-    trials[best] = replace(trials[best], chosen=True)
-    return found[best].widths, [trials[k] for k in sorted(trials)]
-
+        low, high = (low, middle) if good(front[middle]) else (middle + 1, high)
+    return front[low]

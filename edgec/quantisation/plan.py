@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import UsageError
 from ..ir import Graph, Node
 from ..ops import table
+from ..ops.pool import MOST_WIDE
 
 IO = ("int8", "float32")
 LINEAR = ("Conv", "Gemm", "MatMul")
@@ -31,7 +32,7 @@ ALREADY = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul",
 
 # What a node may be asked to compute with: bits of activations x bits of weights.
 WIDTHS = ("8x8", "16x8", "8x4", "16x4", "float")
-WIDE = ("Conv", "Gemm", "Add", "Sub")     # have a 16-bit form
+WIDE = ("Conv", "Gemm", "Add", "Sub", "AveragePool")     # have a 16-bit form
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -59,8 +60,8 @@ class Plan:
 
 
 def plan(graph: Graph, io: str, widths: Mapping[str, str] = NONE) -> Plan:
-    """widths: by ONNX node name, one of WIDTHS; a node that is not named computes with 8x8. "16x8": int16 where the
-    node's inputs and output can be, which is where every operator that touches them has a 16-bit form. UsageError: a
+    """widths: by ONNX node name, one of WIDTHS; a node that is not named computes with 8x8. "16x8": its output is
+    int16, where every operator that reads it has a 16-bit form. "float": so is its output where integers read it. UsageError: a
     name or a width that does not exist, or a model that is quantised already."""
     if io not in IO:
         raise UsageError(f"unknown type '{io}' for inputs and outputs", fix="choose int8 or float32")
@@ -82,7 +83,9 @@ def plan(graph: Graph, io: str, widths: Mapping[str, str] = NONE) -> Plan:
     source = _sources(graph, integer, _quantised_tensors(graph, integer, made, inner, io), fixed)
     refused = {n: obstacles.get(n, "moves float data only") for n in graph.nodes
                if n not in integer and _touches_floats(graph, n)}
-    wide = _wide(graph, integer, {n for n, w in asked.items() if w.startswith("16")}, head, result, source, fixed, io)
+    first = {head.get(n, n) for n, w in asked.items() if w.startswith("16")}
+    outputs = {result.get(n, n.outputs[0]) for n in first & integer} | {n.outputs[0] for n in kept}
+    wide = _wide(graph, integer, outputs, head, result, source, fixed, io)
     narrow = {n: int(w[-1]) for n, w in asked.items() if w.endswith("x4") and n in integer and n.op in LINEAR}
     return Plan(frozenset(integer), head, result, source, fixed, frozenset(made), refused, wide, narrow)
 
@@ -100,16 +103,21 @@ def _asked(graph: Graph, widths: Mapping[str, str]) -> dict[Node, str]:
     return {n: widths[name] for n in graph.nodes for name in n.origin if name in widths}
 
 
-def _wide(graph: Graph, integer: set[Node], nodes: set[Node], head: Mapping[Node, Node], result: Mapping[Node, str],
+def _has_wide_form(graph: Graph, node: Node) -> bool:
+    if node.op == "AveragePool" and np.prod(node.attrs.get("kernel_shape", ())) > MOST_WIDE:
+        return False
+    return node.op in WIDE or kind(graph, node) == "move"
+
+
+def _wide(graph: Graph, integer: set[Node], wanted: set[str], head: Mapping[Node, Node], result: Mapping[Node, str],
           source: Mapping[str, str], fixed: Mapping[str, tuple[float, int]], io: str) -> frozenset[str]:
-    """The sources that become int16: those of the inputs and outputs of `nodes`, where all who touch them can."""
-    first = {head.get(n, n) for n in nodes if n in integer}
-    wanted = {source[t] for n in first for t in (*operands(graph, n), result.get(n, n.outputs[0])) if t in source}
+    """The sources that become int16: those of the tensors that are wanted so, where all who touch them can."""
+    wanted = {source[t] for t in wanted if t in source}
     blocked = set(fixed)
     if io == "int8":
         blocked |= {source[t] for t in (*graph.inputs, *graph.outputs) if t in source}
     for n in integer:
-        if n not in head and not (n.op in WIDE or kind(graph, n) == "move" and n.op != "MaxPool"):
+        if n not in head and not _has_wide_form(graph, n):
             blocked |= {source[t] for t in (*operands(graph, n), result.get(n, n.outputs[0])) if t in source}
     blocked |= {s for s in wanted if graph.const(s) is not None}
     return frozenset(wanted - blocked)

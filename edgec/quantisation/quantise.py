@@ -7,7 +7,7 @@ only fits the samples that it was made from shows there. What was kept is then d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ..data import Dataset
@@ -76,9 +76,6 @@ class Summary:
     tensors: tuple[TensorReport, ...]
     float_nodes: tuple[FloatNode, ...]
     gains: tuple[Gain, ...] = ()
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,8 @@ will really see, z: E[(w.x - v.z)^2] = v'Hv - 2 v'Gw + const, H = cov(z, z), G =
 over the two neighbours of every weight (the problem of AdaRound, Nagel et al., 2020, without gradients). A ridge
 towards the float weights, the larger the fewer rows there are per weight, keeps few samples from being learned by
 heart. What is left of the mean goes into the bias (empirical bias correction), less what the mean's own uncertainty is
-(the positive part of James and Stein's estimate). Layers are done in order, so that each sees the ones before it as they will be.
+(the positive part of James and Stein's estimate). Layers are done in order, so that each
+sees the ones before it as they will be.
 """
 from __future__ import annotations
 

@@ -5,13 +5,13 @@ The effect of a remedy is measured: the network with that one node in other widt
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..data import Dataset
 from ..ir import Graph, Node
-from .plan import Plan, name_of, plan
+from .plan import WIDE, Plan, name_of, plan
 from .quantise import JUDGED_SAMPLES, Gain, Progress, Quantised, write
 from .ranges import Range, choose
 from .scales import Scales, scales
@@ -56,8 +56,10 @@ class Sensitivity:
     layers: tuple[Layer, ...]
     remedies: tuple[Remedy, ...]
 
-    def as_dict(self) -> dict:
-        return asdict(self)
+
+def widenable(graph: Graph, p: Plan) -> list[Node]:
+    """The integer nodes whose widths can be chosen: those with a 16-bit form, the first of each fused group."""
+    return [n for n in graph.nodes if n in p.integer and n not in p.head and n.op in WIDE and n.origin]
 
 
 class Lifted:
@@ -104,7 +106,7 @@ def analyse(done: Quantised, dataset: Dataset, io: str, bits: Mapping[str, str],
     before = sum(errors.values())
     remedies = [Remedy("", f"without {g.step}" if g.kept else f"with {g.step}", g.after_db if g.kept else g.before_db,
                        g.before_db if g.kept else g.after_db) for g in done.summary.gains]
-    nodes = [n for n in done.plan.linear(done.float) if n.origin and n.origin[0] not in bits]
+    nodes = [n for n in widenable(done.float, done.plan) if n.origin[0] not in bits]
     for k, node in enumerate(nodes):
         for lift in LIFTS:
             after = lifted.error({node.origin[0]: lift})
@@ -137,19 +139,30 @@ def _worst(got: np.ndarray, want: np.ndarray) -> tuple[tuple[int, float], ...]:
     return tuple(sorted(ratio, key=lambda r: r[1])[:WORST])
 
 
-def lines(s: Sensitivity, gains: Iterable[Gain]) -> str:
-    """The report as text: steps, layers, remedies."""
-    from ..output import table
+@dataclass(frozen=True)
+class Table:
+    """Of the report, for people."""
 
-    parts = ["outputs: " + ", ".join(f"{t} {v:.1f} dB" for t, v in s.outputs.items()),
-             table(("step", "before", "after", ""),
-                   [(g.step, f"{g.before_db:.1f} dB", f"{g.after_db:.1f} dB", "kept" if g.kept else "left out")
-                    for g in gains]),
-             table(("layer", "op", "bits", "SNR dB", "range use", "saturated", "worst channels"),
-                   [(y.name, y.op, str(y.bits), f"{y.snr_db:.1f}", f"{100 * y.range_use:.0f} %",
-                     f"{100 * y.saturated:.3f} %", ", ".join(f"{c} ({d:.0f} dB)" for c, d in y.worst))
-                    for y in s.layers]),
-             table(("remedy", "for", "outputs now", "then", "gain"),
-                   [(r.change, r.node or "the network", f"{r.before_db:.1f} dB", f"{r.after_db:.1f} dB",
-                     f"{r.after_db - r.before_db:+.1f} dB") for r in s.remedies[:12]])]
-    return "\n\n".join(p for p in parts if p)
+    name: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(s: Sensitivity, gains: Iterable[Gain]) -> list[Table]:
+    """The report: steps, layers, remedies."""
+    steps = [(g.step, f"{g.before_db:.1f}", f"{g.after_db:.1f}", "kept" if g.kept else "left out") for g in gains]
+    layers = [(y.name, y.op, str(y.bits), f"{y.snr_db:.1f}", f"{100 * y.range_use:.0f} %", f"{100 * y.saturated:.3f} %",
+               ", ".join(f"{c} ({d:.0f} dB)" for c, d in y.worst)) for y in s.layers]
+    remedies = [(r.change, r.node or "the network", f"{r.before_db:.1f}", f"{r.after_db:.1f}",
+                 f"{r.after_db - r.before_db:+.1f}") for r in s.remedies]
+    return [Table("Outputs", ("tensor", "SNR dB"), tuple((t, f"{v:.1f}") for t, v in s.outputs.items())),
+            Table("Steps", ("step", "SNR dB before", "after", ""), tuple(steps)),
+            Table("Layers", ("layer", "operator", "bits", "SNR dB", "range used", "saturated", "worst channels"),
+                  tuple(layers)),
+            Table("Remedies", ("change", "of", "outputs' SNR dB now", "then", "gain"), tuple(remedies))]
+
+
+def html(title: str, report: list[Table]) -> str:
+    from .. import paths
+
+    return paths.template("report/quantisation.html.j2").render(title=title, tables=report)
