@@ -61,8 +61,8 @@ class Plan:
 
 def plan(graph: Graph, io: str, widths: Mapping[str, str] = NONE) -> Plan:
     """widths: by ONNX node name, one of WIDTHS; a node that is not named computes with 8x8. "16x8": its output is
-    int16, where every operator that reads it has a 16-bit form. "float": so is its output where integers read it. UsageError: a
-    name or a width that does not exist, or a model that is quantised already."""
+    int16, where every operator that reads it has a 16-bit form. "float": so is its output where integers read it.
+    UsageError: a name or a width that does not exist, or a model that is quantised already."""
     if io not in IO:
         raise UsageError(f"unknown type '{io}' for inputs and outputs", fix="choose int8 or float32")
     done = [n for n in graph.nodes if n.op in ALREADY]
