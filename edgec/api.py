@@ -326,6 +326,7 @@ def validate(
     samples: int | None = None,
     tolerance: Tolerance | None = None,
     poison: bool = False,
+    confusion: bool = False,
     board: str | None = None,
     shapes: Shapes | None = None,
     on_event: OnEvent | None = None,
@@ -335,9 +336,9 @@ def validate(
     target: a package directory, or an .onnx file that is built first (for `board`, into a temporary directory).
     board: default the package's own, or cortex-m4.
     on: "host", "qemu" or both; both must give equal bits. data: samples; without, deterministic pseudo-random inputs.
-    per_layer: compare every step. poison: run on the host once more with all dead bytes of the arena overwritten
-    between steps and ticks, which must give the same bits. samples: use the first so many. A result that is not `ok`
-    is returned, not raised.
+    per_layer: compare every step. confusion: tables of labels against classes. poison: run on the host once more with
+    all dead bytes of the arena overwritten between steps and ticks, which must give the same bits. samples: use the
+    first so many. A result that is not `ok` is returned, not raised.
 
     Raises UsageError, ModelError, ToolchainError, DeviceError, and what `build` raises.
     """
@@ -355,7 +356,7 @@ def validate(
         raise UsageError(f"--samples must be at least 1, not {samples}", fix="leave it out to use all")
     target = Path(target)
     if target.suffix != ".onnx" or target.is_dir():
-        return validation.run(target, on, data, per_layer, samples, chosen, tell, board, poison)
+        return validation.run(target, on, data, per_layer, samples, chosen, tell, board, poison, confusion)
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
         built = build(
             target,
@@ -365,7 +366,7 @@ def validate(
             compile="qemu" in on,
             on_event=tell,
         )
-        return validation.run(built.directory, on, data, per_layer, samples, chosen, tell, board, poison)
+        return validation.run(built.directory, on, data, per_layer, samples, chosen, tell, board, poison, confusion)
 
 
 # --- stages --------------------------------------------------------------------------------------

@@ -404,6 +404,9 @@ def validate(
     samples: Annotated[
         int | None, typer.Option(metavar="N", help="Use the first N samples.", show_default=False)
     ] = None,
+    confusion: Annotated[
+        bool, typer.Option("--confusion", help="Print which classes are taken for which, on labelled samples.")
+    ] = False,
     poison: Annotated[
         bool, typer.Option("--poison", help="Also overwrite all dead bytes of the arena between steps and rows, on the host.")
     ] = False,
@@ -443,6 +446,7 @@ def validate(
         per_layer=per_layer,
         samples=samples,
         poison=poison,
+        confusion=confusion,
         tolerance=validation.Tolerance(top1=min_top1, max_lsb=max_lsb, max_range=max_range),
         board=board,
         shapes=_shapes(shape),

@@ -94,6 +94,14 @@ def accuracy(outputs: Array, labels: Array) -> float:
     return float(np.mean(outputs.reshape(len(outputs), -1)[known].argmax(1) == labels[known]))
 
 
+def confusion(outputs: Array, labels: Array) -> Array:
+    """How often the largest output is column c on a sample labelled row r (labels >= 0): int64 (classes, classes)."""
+    flat, known = outputs.reshape(len(outputs), -1), labels >= 0
+    found = np.zeros((flat.shape[1], flat.shape[1]), np.int64)
+    np.add.at(found, (labels[known], flat[known].argmax(1)), 1)
+    return found
+
+
 def _ordered(x: Array, bits: np.dtype) -> Array:
     """Float bits mapped to integers in the order of the floats."""
     i = np.ascontiguousarray(x).view(bits).astype(np.int64)

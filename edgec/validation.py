@@ -82,6 +82,7 @@ def run(
     tell: Callable[[Event], None],
     board: str | None = None,
     poison: bool = False,
+    confusion: bool = False,
 ) -> ValidationResult:
     """Validates the package in `directory`; see `api.validate`."""
     manifest = store.read_manifest(directory)
@@ -114,6 +115,7 @@ def run(
     stack = _run_stack(directory, manifest, ran)
     deep = [f"stack: the run used {stack['bytes']} bytes, its bound is {stack['bound']}"] if stack and not stack["ok"] else []
     reasons = differing + spoiled + deep + reasons
+    classified = _classified(directory, manifest, as_given, wanted, ran, classes, tell)
     report = {
         "name": manifest["name"],
         "board": manifest["board"],
@@ -124,7 +126,8 @@ def run(
         "outputs": outputs,
         "host_equals_qemu": equal,
         "poisoned_equal": not spoiled if poison else None,
-        "accuracy": _accuracies(directory, manifest, as_given, wanted, ran, classes, tell),
+        "accuracy": _accuracies(classified),
+        "confusion": _confusions(classified) if confusion else None,
         "layers": _layers(layers, manifest, ran, inner),
         "stack_bytes": next((r.stack for r in ran.values() if r.stack is not None), None),
         "run_stack": stack,
@@ -406,7 +409,7 @@ def _step_name(manifest: Mapping, step: int) -> str:
     return f"step {step}, {s['op']} ({' + '.join(s['origin'])})"
 
 
-def _accuracies(
+def _classified(
     directory: Path,
     manifest: Mapping,
     given: Dataset | None,
@@ -414,22 +417,33 @@ def _accuracies(
     ran: Mapping[str, _Ran],
     classes: list[bool],
     tell: Callable[[Event], None],
-) -> dict | None:
-    """Share of right classes of the reference, each target and, where edgec quantised, of the float model."""
+) -> tuple[Array, dict[str, Array]] | None:
+    """The labels, and the outputs of the reference, each target and, where edgec quantised, of the float model; None
+    without labels that fit."""
     k = next((k for k, c in enumerate(classes) if c), None)
     if given is None or given.labels is None or k is None:
         return None
     labels = given.labels
     if not (labels >= 0).any() or labels.max() >= wanted[k][0].size:
         return None
-    found = {"samples": int((labels >= 0).sum())}
-    if manifest["float_reference"]:
-        found["float"] = compare.accuracy(_run_float(directory, manifest, given, tell)[k], labels)
-    return (
-        found
-        | {"reference": compare.accuracy(wanted[k], labels)}
-        | {t: compare.accuracy(r.outputs[k], labels) for t, r in ran.items()}
-    )
+    exact = {"float": _run_float(directory, manifest, given, tell)[k]} if manifest["float_reference"] else {}
+    return labels, exact | {"reference": wanted[k]} | {t: r.outputs[k] for t, r in ran.items()}
+
+
+def _accuracies(classified: tuple[Array, dict[str, Array]] | None) -> dict | None:
+    """Share of right classes, by what computed the outputs."""
+    if classified is None:
+        return None
+    labels, outputs = classified
+    return {"samples": int((labels >= 0).sum())} | {n: compare.accuracy(y, labels) for n, y in outputs.items()}
+
+
+def _confusions(classified: tuple[Array, dict[str, Array]] | None) -> dict | None:
+    """Rows: labels; columns: classes found."""
+    if classified is None:
+        return None
+    labels, outputs = classified
+    return {n: compare.confusion(y, labels).tolist() for n, y in outputs.items()}
 
 
 def _run_float(directory: Path, manifest: Mapping, given: Dataset, tell: Callable[[Event], None]) -> list[Array]:
@@ -563,6 +577,9 @@ def text(result: ValidationResult) -> str:
             f"  accuracy on {plural(r['accuracy']['samples'], 'labelled sample')}: "
             + ", ".join(f"{k} {_percent(v)}" for k, v in r["accuracy"].items() if k != "samples")
         )
+    for name, matrix in (r["confusion"] or {}).items():
+        rows = [(str(k), *row) for k, row in enumerate(matrix)]
+        lines += ["", f"  {name}: rows are labels, columns classes found", table(("", *map(str, range(len(rows)))), rows)]
     if r["stack_bytes"] is not None:
         lines.append(f"  stack in use on the target: {r['stack_bytes']:,} B")
     if r["run_stack"]:

@@ -1,11 +1,14 @@
 """What makes quantisation better: range methods, equalisation, rounding, bias correction, profiles, recipes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from test_quantize import convolution, normal, outputs, samples, snr, tiny
 
 import edgec
+from edgec import compare, validation
 from edgec.data import Dataset
 from edgec.errors import UsageError
 from edgec.onnx_out import to_onnx
@@ -16,7 +19,7 @@ from edgec.quantisation.ranges import TRIED, Range, candidates, choose, square_e
 from edgec.quantisation.recipe import IMPROVEMENTS, Recipe, load
 from edgec.quantisation.scales import scales, weight_q
 
-RNG = np.random.default_rng(5)
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 def stats_of(x: np.ndarray) -> statistics.Stats:
@@ -238,3 +241,23 @@ def test_a_recipe_file(tmp_path):
 
 def test_quantize_is_a_function_of_the_package():
     assert callable(edgec.quantize) and edgec.quantize.__module__ == "edgec.api"
+
+
+# ---- validation ----
+
+
+def test_confusion_counts_labels_against_classes():
+    y = np.float32([[3, 1, 0], [0, 2, 1], [0, 1, 5], [9, 0, 0], [1, 0, 0]])
+    found = compare.confusion(y, np.array([0, 1, 1, 2, -1]))
+    assert found.tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 0]] and found.trace() / found.sum() == 0.5
+
+
+def test_validation_shows_all_accuracies_and_confusions(tmp_path):
+    built = edgec.build(EXAMPLES / "digits_cnn.onnx", data=EXAMPLES / "digits_calib.npz", board="host", out=tmp_path / "p",
+                        recipe=Recipe("minmax", without=IMPROVEMENTS))
+    result = edgec.validate(built.directory, data=EXAMPLES / "digits_test.npz", samples=50, confusion=True)
+    accuracies, tables = result.report["accuracy"], result.report["confusion"]
+    assert set(tables) == {"float", "reference", "host"} == set(accuracies) - {"samples"}
+    for name, matrix in tables.items():
+        assert np.sum(matrix) == 50 and np.trace(matrix) / 50 == pytest.approx(accuracies[name])
+    assert "rows are labels" in validation.text(result)
