@@ -175,6 +175,8 @@ class _Absorb:
         if wide and node.op not in WIDE and op.quant != "move":
             return None
         new = self.integer(node, y, clip) if op.quant == "integer" else None
+        if node.op in ("Min", "Max") and clip is None:
+            new = self.concat(node, y)
         if new is None and clip is None:
             if op.quant == "move" and (node.op == "Concat" or node.inputs[0] in self.real):
                 new = self.concat(node, y) if node.op == "Concat" else self.move(node, y)
@@ -260,6 +262,7 @@ class _Absorb:
         return [node.with_(inputs=(x, *node.inputs[1:]), outputs=(mid,)), self.table(mid, y, lambda v: v, "Requantize", node.origin)]
 
     def concat(self, node: Node, y: str) -> list[Node] | None:
+        """Concat, and Min and Max, which rounding does not disturb: on operands with the output's scale."""
         ins = [self.quantised(i) for i in node.inputs]
         if any(i is None or self.r.type(i).dtype != self.r.type(y).dtype for i in ins):
             return None

@@ -13,19 +13,37 @@ from ..rewrite import Rewriter, rewrite_nodes
 def constant_grids(graph: Graph) -> Graph:
     """DequantizeLinear of a constant becomes a float constant that remembers its grid."""
     def rule(r: Rewriter, node: Node):
-        if node.op != "DequantizeLinear" or node.attrs.get("block_size"):
+        if node.op != "DequantizeLinear":
             return None
         x, s = r.value(node.inputs[0]), r.value(node.inputs[1])
-        if x is None or s is None or s.ndim > 1:
+        z = r.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.int32(0)
+        if x is None or s is None or z is None:
             return None
-        z = r.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(s.shape, np.int32)
-        axis = int(node.attrs.get("axis", 1)) % max(x.ndim, 1)
+        axis, old = int(node.attrs.get("axis", 1)) % max(x.ndim, 1), r.tensors[node.outputs[0]]
+        if node.attrs.get("block_size"):
+            data, grid = _blocked(x, s, z, axis, int(node.attrs["block_size"]))
+            r.tensors[old.name] = Tensor(old.name, TensorType("float32", data.shape), data, old.source, grid=grid)
+            return []
+        if s.ndim > 1:
+            return None
         grid = QParams.of(s, z.astype(np.int32), axis if s.size > 1 else None)
-        old = r.tensors[node.outputs[0]]
         data = dequantise(x, grid)
         r.tensors[node.outputs[0]] = Tensor(old.name, TensorType("float32", data.shape), data, old.source, grid=grid)
         return []
     return rewrite_nodes(graph, rule)
+
+
+def _blocked(x: np.ndarray, s: np.ndarray, z: np.ndarray, axis: int, block: int) -> tuple[np.ndarray, QParams]:
+    """Constants with one scale per block along an axis, on a grid of 16 bits per index of the other axis of weights: an
+    integer kernel has one scale per output channel. Off by 2^-17 of the channel's largest at most."""
+    n = x.shape[axis]
+    scale, zero = (np.repeat(np.broadcast_to(v, s.shape), block, axis).take(range(n), axis).astype(np.float64) for v in (s, z))
+    real = (x.astype(np.float64) - zero) * scale
+    channels = {0: 1, 1: 0}[axis] if axis < 2 <= x.ndim and (x.ndim == 2 or axis == 1) else None
+    others = None if channels is None else tuple(d for d in range(x.ndim) if d != channels)
+    step = np.maximum(np.abs(real).max(axis=others, keepdims=True) / 32767, 2.0**-60).astype(np.float32).astype(np.float64)
+    data = (np.rint(real / step) * step).astype(np.float32)
+    return data, QParams.of(step.reshape(-1).astype(np.float32), 0, channels)
 
 
 def integers(t: Tensor) -> np.ndarray:
