@@ -1,4 +1,4 @@
-"""Others' quantised graphs become integer operators within one step of onnxruntime: 4-bit and blocked weights, Min, Max."""
+"""Others' quantised graphs become integer operators within one step of onnxruntime: blocked weights, Min, Max."""
 
 import numpy as np
 import onnx

@@ -37,13 +37,14 @@ def _blocked(x: np.ndarray, s: np.ndarray, z: np.ndarray, axis: int, block: int)
     """Constants with one scale per block along an axis, on a grid of 16 bits per index of the other axis of weights: an
     integer kernel has one scale per output channel. Off by 2^-17 of the channel's largest at most."""
     n = x.shape[axis]
-    scale, zero = (np.repeat(np.broadcast_to(v, s.shape), block, axis).take(range(n), axis).astype(np.float64) for v in (s, z))
+    each = [np.repeat(np.broadcast_to(v, s.shape), block, axis).take(range(n), axis) for v in (s, z)]
+    scale, zero = (v.astype(np.float64) for v in each)
     real = (x.astype(np.float64) - zero) * scale
     channels = {0: 1, 1: 0}[axis] if axis < 2 <= x.ndim and (x.ndim == 2 or axis == 1) else None
     others = None if channels is None else tuple(d for d in range(x.ndim) if d != channels)
-    step = np.maximum(np.abs(real).max(axis=others, keepdims=True) / 32767, 2.0**-60).astype(np.float32).astype(np.float64)
-    data = (np.rint(real / step) * step).astype(np.float32)
-    return data, QParams.of(step.reshape(-1).astype(np.float32), 0, channels)
+    step = np.maximum(np.abs(real).max(axis=others, keepdims=True) / 32767, 2.0**-60).astype(np.float32)
+    data = (np.rint(real / step.astype(np.float64)) * step.astype(np.float64)).astype(np.float32)
+    return data, QParams.of(step.reshape(-1), 0, channels)
 
 
 def integers(t: Tensor) -> np.ndarray:

@@ -18,7 +18,8 @@ POINTWISE = {op.name for op in table.elementwise.OPS} | {"edgec.Lut", "edgec.Off
 
 def _has_kernel(r: Rewriter, node: Node) -> bool:
     """What the kernels do not take stays channels first, as a loop nest."""
-    if r.type(node.inputs[0]).dtype not in ("float32", "int8") or any(node.outputs[1:]):  # indices count in the first layout
+    x = r.type(node.inputs[0])
+    if x.dtype not in ("float32", "int8") and x.q is None or any(node.outputs[1:]):  # indices count in the first layout
         return False
     if node.op == "AveragePool":
         w = window(node, r.type(node.inputs[0]).shape[2:])
