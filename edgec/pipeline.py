@@ -17,6 +17,7 @@ from . import (
     loop_passes,
     loop_verify,
     lower,
+    order,
     placement,
     plan,
     plan_tie,
@@ -65,6 +66,7 @@ LAYOUT = (
 CHANNELS = (
     channels.constant_layers,
     channels.constant_channels,
+    order.smallest_peak,
 )
 
 
