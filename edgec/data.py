@@ -1,4 +1,4 @@
-"""Calibration and test data: read from .npz or .npy, checked against the model's inputs.
+"""Calibration and test data: read from files, folders or a function, checked against the model's inputs.
 
 Whatever is wrong with a file is a UsageError that says what, where and how to fix it: data that silently do
 not fit give a network that silently does not work.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import folders
 from .errors import UsageError
 from .fixed import quantise
 from .ir import Graph, QParams, TensorType
@@ -54,7 +55,8 @@ def load(path: str | Path, graph: Graph) -> Dataset:
 
     .npz: one array per input under the input's name, sample axis first, with or without the model's batch axis of
     1; `labels` is optional. A model with one input also takes the only other array, or the one named x, input or
-    data. .npy: the array of the only input. Float data become float32 (also for a quantised input, see
+    data. .npy: the array of the only input. A folder, or a .toml that declares one: see `folders`. "module:function":
+    a function that returns the arrays. Float data become float32 (also for a quantised input, see
     `as_model_input`), integer data the input's type. UsageError says what does not fit.
     """
     path = Path(path)
@@ -116,6 +118,10 @@ def _known_q(graph: Graph, name: str, where: str) -> QParams:
 def _read(path: Path, graph: Graph) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays that are needed, labels among them where present, and which array each input takes."""
     fix = "save the samples with numpy.savez(path, name=array, ...), or numpy.save for a model with one input"
+    made = _made(path, graph)
+    if made is not None:
+        keys = _match(list(made), graph, path)
+        return {k: a for k, a in made.items() if k in {*keys.values(), LABELS}}, keys
     if path.suffix not in (".npz", ".npy"):
         raise UsageError(f"data must be a .npz or .npy file, not '{path.name}'", where=str(path), fix=fix)
     try:
@@ -130,6 +136,19 @@ def _read(path: Path, graph: Graph) -> tuple[dict[str, np.ndarray], dict[str, st
         raise UsageError("there is no such data file", where=str(path), fix="check the path") from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise UsageError(f"the data file cannot be read: {e}", where=str(path), fix=fix) from e
+
+
+def _made(path: Path, graph: Graph) -> dict[str, np.ndarray] | None:
+    """The arrays of a folder, a declaration of one, or a function; None for a file."""
+    if ":" in path.name and not path.exists():
+        return folders.from_function(str(path))
+    if path.suffix != ".toml" and not path.is_dir():
+        return None
+    if len(graph.inputs) != 1:
+        raise UsageError(f"a folder holds one array, the model has {len(graph.inputs)} inputs", where=str(path),
+                         fix="save a .npz with one array per input name, or write a function: --data module:function")
+    shape = graph.type(graph.inputs[0]).shape
+    return folders.from_folder(path, {}, shape) if path.is_dir() else folders.from_declaration(path, shape)
 
 
 def _single(graph: Graph, path: Path) -> dict[str, str]:
