@@ -56,6 +56,16 @@ def check(model: onnx.ModelProto, ops: set[str], most=1):
         assert np.abs(got - want).max() <= most
 
 
+@pytest.mark.parametrize("dtype", [T.INT8, T.UINT8])
+@pytest.mark.parametrize(("shape", "axes"), [((1, 4, 6), [2]), ((2, 3, 5), [1]), ((1, 3, 4, 5), [1]), ((1, 7), [0, 1]),
+                                             ((2, 3, 4, 5), [0, -1])])
+@pytest.mark.parametrize("keep", [0, 1])
+def test_means_over_any_axes(shape, axes, keep, dtype):
+    out = np.zeros(shape).mean(tuple(axes), keepdims=bool(keep)).shape
+    given = [numpy_helper.from_array(np.array(axes, np.int64), "axes")], [], ["axes"]
+    check(qdq("ReduceMean", {"x": shape}, out, given, dtype, keepdims=keep), {"Gemm", "AveragePool", "edgec.Offset", *MOVED})
+
+
 MOVED = {"Transpose", "Reshape", "Flatten"}
 
 

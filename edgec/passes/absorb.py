@@ -5,6 +5,7 @@ What is left as DequantizeLinear ... QuantizeLinear around a float operator is a
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -177,6 +178,8 @@ class _Absorb:
         new = self.integer(node, y, clip) if op.quant == "integer" else None
         if node.op in ("Min", "Max") and clip is None:
             new = self.concat(node, y)
+        if node.op == "ReduceMean" and clip is None:
+            new = self.mean(node, y)
         if new is None and clip is None:
             if op.quant == "move" and (node.op == "Concat" or node.inputs[0] in self.real):
                 new = self.concat(node, y) if node.op == "Concat" else self.move(node, y)
@@ -277,6 +280,34 @@ class _Absorb:
             nodes.append(self.table(i, t, lambda v: v, "Requantize", node.origin))
             aligned.append(t)
         return [*nodes, node.with_(inputs=tuple(aligned), outputs=(y,))]
+
+    def mean(self, node: Node, y: str) -> list[Node] | None:
+        """ReduceMean: the reduced axes last, as the columns of a Gemm by ones."""
+        x = self.real.get(node.inputs[0])
+        axes = self.r.value(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else None
+        if x is None or axes is None or axes.size == 0:
+            return None
+        shape, q = self.r.type(x).shape, self.r.type(x).q
+        last = sorted({int(a) % len(shape) for a in axes.reshape(-1)})
+        perm = (*(d for d in range(len(shape)) if d not in last), *last)
+        columns = prod(shape[d] for d in last)
+        nodes: list[Node] = []
+
+        def step(op: str, label: str, sizes: tuple[int, ...], **more) -> None:
+            out = self.r.tensor(f"{y}/{label}", TensorType("int8", sizes, q))
+            nodes.append(Node(op, (nodes[-1].outputs[0] if nodes else x, *self.shape_of(out, op)), (out,), attrs(**more)))
+
+        if perm != tuple(range(len(shape))):
+            step("Transpose", "moved", tuple(shape[d] for d in perm), perm=perm)
+        step("Reshape", "rows", (prod(shape) // columns, columns))
+        ones = self.r.const(f"{y}/ones", np.ones((1, columns), np.int8), QParams.of(np.float32(1 / columns), 0))
+        total = self.r.tensor(f"{y}/mean", TensorType("int8", (prod(shape) // columns, 1), self.r.type(y).q))
+        nodes.append(Node("Gemm", (nodes[-1].outputs[0], ones), (total,), attrs(transB=1)))
+        return [*nodes, Node("Reshape", (total, *self.shape_of(y, "Reshape")), (y,))]
+
+    def shape_of(self, tensor: str, op: str) -> tuple[str, ...]:
+        """The constant that a Reshape to the tensor's shape reads; nothing for other operators."""
+        return (self.r.const(f"{tensor}/shape", np.array(self.r.type(tensor).shape, np.int64)),) if op == "Reshape" else ()
 
     def lut(self, node: Node, y: str) -> list[Node] | None:
         """Any function of one quantised tensor and scalar constants."""

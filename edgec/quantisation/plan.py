@@ -133,6 +133,8 @@ def kind(graph: Graph, node: Node) -> str:
         return ""
     if _of_scalars(graph, node):
         return "lut"
+    if node.op == "ReduceMean":      # becomes a Gemm by ones
+        return "integer" if _known_axes(graph, node) else ""
     op = table.OPS.get(SIMPLIFIED.get(node.op, node.op))
     return op.quant if op is not None else ""
 
@@ -150,6 +152,11 @@ def _of_scalars(graph: Graph, node: Node) -> bool:
         return False
     exponent = float(scalars[0].reshape(()))
     return node.op != "Pow" or exponent > 0 and exponent.is_integer()
+
+
+def _known_axes(graph: Graph, node: Node) -> bool:
+    axes = graph.const(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] else None
+    return axes is not None and axes.size > 0
 
 
 def operands(graph: Graph, node: Node) -> tuple[str, ...]:
