@@ -169,15 +169,17 @@ def include_flags(isa: str, simd: str) -> list[str]:
     return kernel_lib.include_flags((kernels, kernel_lib.C99), kernel_lib.RUNTIME / "simd" / simd)
 
 
-def build_arm(source: Path, machine: str, cc: str = "arm-none-eabi-gcc", flags: Sequence[str] = ("-O2",)) -> Path:
-    """The ELF of a program for an emulated machine. Raises CalledProcessError."""
+def build_arm(source: Path, machine: str, cc: str = "arm-none-eabi-gcc", flags: Sequence[str] = ("-O2",),
+              kernels: tuple[str, str] | None = None) -> Path:
+    """The ELF of a program for an emulated machine. kernels: (isa, simd) for include_flags, those of the machine by
+    default. Raises CalledProcessError."""
     cpu, code, ram = (TARGETS | HELIUM)[machine]
     isa = "mve" if machine in HELIUM else "dsp"
     elf, link = source.with_name(f"{machine}.elf"), source.with_name(f"{machine}.ld")
     link.write_text(LINK.format(code=code, ram=ram))
     bare = ("-ffreestanding", "-nostdlib", "-static", "-fno-builtin", "-fno-tree-loop-distribute-patterns")
     subprocess.run([cc, *cpu, "-mthumb", "-std=gnu99", *kernel_lib.WARNINGS[2:4], *flags, *bare,
-                    *include_flags(isa, isa), str(source),
+                    *include_flags(*(kernels or (isa, isa))), str(source),
                     f"-T{link}", "-Wl,--gc-sections", "-o", str(elf)], check=True)
     return elf
 

@@ -1,6 +1,10 @@
 """The choice between kernels: what is offered, what a flash budget takes, and that it computes the same."""
 from __future__ import annotations
 
+import csv
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from test_small_models import N, Samples, make, quantised
@@ -86,6 +90,41 @@ def test_affordable_takes_what_saves_most_for_its_bytes():
     assert affordable(offers, 60) == {"a", "b"}
     assert affordable(offers, 119) == {"a", "b"}
     assert affordable(offers, 120) == {"a", "b", "c"}
+
+
+TABLE = Path(__file__).with_name("benchmarks") / "kernels_m4.csv"
+
+
+def measured():
+    """layer -> kernel -> cycles per multiply-accumulate or element, of the committed benchmark; the portable kernel first"""
+    layers = {}
+    with open(TABLE, encoding="utf-8", newline="") as f:
+        for row in csv.DictReader(f):
+            layers.setdefault(row["layer"], {})[row["kernel"]] = float(row["each"])
+    return layers
+
+
+def test_no_kernel_is_slower_than_the_portable_one():
+    layers = measured()
+    assert len(layers) > 40
+    for layer, kernels in layers.items():
+        portable, *others = kernels.values()
+        assert all(cycles_each < portable for cycles_each in others), (layer, kernels)
+
+
+def test_the_choice_is_that_of_the_measurements():
+    """Wherever both kernels were measured, the model names the faster one; where it is close, either."""
+    seen = 0
+    for layer, kernels in measured().items():
+        size = re.fullmatch(r"conv 3x3 (\d+)->(\d+), (\d+) wide", layer)
+        if size and "wino_s8_dsp" in kernels:
+            c, n, width = map(int, size.groups())
+            tiles = -(-width // 8) / 2 if width >= 8 else -(-width // 4) / 4
+            model = cycles("wino_s8_dsp", tiles, 9 * c, n) / cycles("conv_s8_dsp", width / 2, 9 * c, n)
+            real = kernels["wino_s8_dsp"] / kernels["conv_s8_dsp"]
+            assert abs(model / real - 1) < 0.1, (layer, model, real)
+            seen += 1
+    assert seen > 5
 
 
 def test_costs():

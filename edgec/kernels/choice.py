@@ -10,7 +10,6 @@ from . import dsp, dwplane, mve, pair, wino
 from .cost import cycles
 
 Params = Mapping[str, int]
-WHOLE = ("wino_s8_dsp", "dwplane_s8_dsp")  # kernels for whole tensors
 
 
 class Packed(NamedTuple):
@@ -25,8 +24,9 @@ class Packed(NamedTuple):
 
 
 def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarray, bias: np.ndarray,
-                   mult: np.ndarray) -> Packed:
-    """kind: conv, dwconv or fc. w: int8 [OC][KH][KW][C/group]; bias: int32 [OC]; mult: int32 [OC] or [1]."""
+                   mult: np.ndarray, unrolled: bool = False) -> Packed:
+    """kind: conv, dwconv or fc. w: int8 [OC][KH][KW][C/group]; bias: int32 [OC]; mult: int32 [OC] or [1]. unrolled: code
+    for the layer's number of taps, where the kernel has that."""
     oc = w.shape[0]
     mult = np.ascontiguousarray(np.broadcast_to(mult, (oc,)))
     shaped = w if kind == "conv" else w[..., 0] if kind == "dwconv" else w.reshape(oc, -1)
@@ -35,8 +35,10 @@ def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarra
     if "dsp" in isa:
         accepts, pack, scratch = (getattr(dsp, f"{kind}_{part}") for part in ("accepts", "pack", "scratch"))
         extra = (mult,) if kind == "dwconv" else ()  # a depthwise layer's limits depend on its multipliers too
-        if accepts(params, shaped, bias, *extra) is None:
-            return Packed(f"{kind}_s8_dsp", (("weights", pack(params, shaped, bias, mult)),), scratch(params), params)
+        pays = kind != "dwconv" or dsp.dwconv_pays(params)
+        if pays and accepts(params, shaped, bias, *extra) is None:
+            own = params | ({} if kind == "dwconv" else {"unrolled": int(unrolled)})
+            return Packed(f"{kind}_s8_dsp", (("weights", pack(own, shaped, bias, mult)),), scratch(own), own)
     if "thumb" in isa and kind != "dwconv" and params.get("groups", 1) == 1:
         taps = w.reshape(oc, -1)
         chosen = pair.choose(taps)

@@ -11,10 +11,14 @@ from functools import cache
 from pathlib import Path
 
 
+TABLE = Path(__file__).with_name("costs.csv")
+FIELDS = ("per_unit", "per_tap", "per_output", "per_product")
+
+
 @cache
 def table() -> dict[str, tuple[float, float, float, float]]:
-    """kernel -> per_unit, per_tap, per_output, per_product"""
-    with open(Path(__file__).with_name("costs.csv"), encoding="utf-8", newline="") as f:
+    """kernel -> its FIELDS"""
+    with open(TABLE, encoding="utf-8", newline="") as f:
         rows = list(csv.reader(f))[1:]
     return {kernel: tuple(map(float, numbers)) for kernel, *numbers in rows}
 

@@ -138,8 +138,10 @@ def fc_pack(params: Params, w: Array, bias: Array, mult: Array) -> Array:
 
 
 def fc_scratch(params: Params) -> int:
-    """Bytes of scratch of kernel/dsp/fc_s8_dsp.h: only what does not come in fours."""
+    """Bytes of scratch of kernel/dsp/fc_s8_dsp.h: only what does not come in fours, but the widened input for speed."""
     k, n = params["in_c"], params["out_c"]
+    if params["unrolled"] and k % 64 == 0 and n % BLOCK == 0 and n >= 32:
+        return 2 * k
     return (round4(k) if k % 4 else 0) + (4 if n % BLOCK else 0)
 
 
@@ -174,6 +176,11 @@ def dwconv_accepts(params: Params, w: Array, bias: Array, mult: Array | None = N
     if mult is not None:
         room |= mult.astype(np.int64) << (DW_SHIFT - params["f"]) < 2**31
     return None if room.all() else f"the accumulator could exceed {31 - DW_SHIFT + params['f']} bits"
+
+
+def dwconv_pays(params: Params) -> bool:
+    """Whether the kernel is faster than the portable one: tearing costs more than it gains for a row of few taps."""
+    return params["kh"] > 1 or params["kw"] > 5
 
 
 def halves(a: Array, b: Array) -> Array:

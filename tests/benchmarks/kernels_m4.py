@@ -1,18 +1,20 @@
-"""Prints modelled Cortex-M4 cycles of the DSP kernels, one output row each, parameters compiled in.
+"""Measures the int8 kernels on an emulated Cortex-M4: modelled cycles of one call, parameters compiled in.
 
-python tests/benchmarks/kernels_m4.py --m4run PATH [part of a name ...]
+python tests/benchmarks/kernels_m4.py [--write] [part of a name ...]
 
-m4run: a program that counts cycles under QEMU, `m4run ELF --call FUNCTION --json`. Every output is checked as well.
+Every kernel that can compute a layer of the grid is measured, the portable one first, and every output is checked.
+--write renews kernels_m4.csv and kernels_m4.svg beside this file and the cost table edgec/kernels/costs.csv, which is
+fitted to the measurements; it wants the whole grid.
 """
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
+import csv
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,59 +25,124 @@ import test_kernels_c99 as c99  # noqa: E402
 import test_kernels_dsp as layers  # noqa: E402
 from dsp_program import Case  # noqa: E402
 
+from edgec import counter, elf  # noqa: E402
+from edgec.kernels import cost, dsp, wino  # noqa: E402
+
 MACHINE = "mps2-an386"
-Built = tuple[Case, int]  # the call and its multiply-accumulates, or its elements where it has none
+CSV, SVG = (Path(__file__).with_suffix(s) for s in (".csv", ".svg"))
+C99, DSP = ("c99", "c99"), ("dsp", "dsp")
 
 
-def conv(**shape) -> Built:
-    return _layer(layers.conv_layer, layers.conv_case, shape)
+class Candidate(NamedTuple):
+    """A kernel for a layer of the grid. isa: (kernels, simd) where its headers are; work: multiply-accumulates of the
+    call, or elements where it has none."""
+
+    kernel: str
+    case: Case
+    isa: tuple[str, str]
+    work: int
 
 
-def dwconv(**shape) -> Built:
-    return _layer(layers.dwconv_layer, layers.dwconv_case, shape)
+class Row(NamedTuple):
+    """A line of the table."""
+
+    layer: str
+    kernel: str
+    work: int
+    cycles: int
+
+    @property
+    def each(self) -> float:
+        return self.cycles / self.work
 
 
-def fc(k: int, n: int) -> Built:
-    return _layer(layers.conv_layer, layers.fc_case, dict(in_w=1, in_c=k, out_c=n, kh=1, kw=1))
+def small(layer):
+    """The layer with weights as small as those of real layers, no clamp."""
+    params, rows, pad, w, bias, mult = layer
+    return params | {"lo": -128, "hi": 127}, rows, pad, w // 4, bias, mult
 
 
-def _layer(make: Callable, call: Callable, shape: dict) -> Built:
-    params, rows, pad, w, bias, mult = make(np.random.default_rng(5), **shape)
-    w //= 4  # as small as those of real layers
-    case = call(params | {"lo": -128, "hi": 127}, rows, pad, w, bias, mult)
-    return case, case.out_bytes * w[0].size
+def conv(**shape) -> Iterator[Candidate]:
+    layer = small(layers.conv_layer(np.random.default_rng(5), **shape))
+    params, rows, pad, w, bias, mult = layer
+    expected = layers.conv_reference(*layer)
+    plain = Case("conv_s8", params, (*layers._rows(rows, pad), w, bias, mult, "out"), expected.size, 0, expected)
+    work = expected.size * w[0].size
+    yield Candidate("conv_s8", plain, C99, work)
+    for unrolled, name in ((0, "conv_s8_dsp"), (1, "conv_s8_dsp unrolled")):
+        yield Candidate(name, layers.conv_case(*layer, unrolled), DSP, work)
+    if wino.accepts(params, w, bias) is None:
+        x = layers.extremes(np.random.default_rng(6), (wino.rows(params) + 2, *rows.shape[1:]))
+        yield Candidate("wino_s8_dsp", layers.wino_case(params, x, pad, w, bias, mult), DSP, work * wino.rows(params))
 
 
-def add(n: int, f: int, ma: int, mb: int) -> Built:
+def dwconv(height: int = 0, **shape) -> Iterator[Candidate]:
+    """height: of the whole picture, which dwplane_s8_dsp computes; 0: none."""
+    layer = small(layers.dwconv_layer(np.random.default_rng(5), **shape))
+    params, rows, pad, w, bias, mult = layer
+    expected = layers.dwconv_reference(*layer)
+    constants = (np.ascontiguousarray(w.transpose(1, 2, 0)), bias, mult)
+    plain = Case("dwconv_s8", params, (*layers._rows(rows, pad), *constants, "out"), expected.size, 0, expected)
+    work = expected.size * w[0].size
+    yield Candidate("dwconv_s8", plain, C99, work)
+    if dsp.dwconv_pays(params):
+        yield Candidate("dwconv_s8_dsp", layers.dwconv_case(*layer), DSP, work)
+    if height:
+        yield Candidate("dwplane_s8_dsp", layers.plane_case(layer, height), DSP, work * height)
+
+
+def fc(k: int, n: int) -> Iterator[Candidate]:
+    layer = small(layers.conv_layer(np.random.default_rng(5), 1, k, n, 1, 1))
+    params, rows, pad, w, bias, mult = layer
+    expected = layers.conv_reference(*layer)
+    plain = Case("fc_s8", {f: params[f] for f in layers.FC}, (rows.reshape(-1), w.reshape(n, k), bias, mult, "out"), n, 0, expected)
+    yield Candidate("fc_s8", plain, C99, n * k)
+    for unrolled, name in ((0, "fc_s8_dsp"), (1, "fc_s8_dsp unrolled")):
+        yield Candidate(name, layers.fc_case(*layer, unrolled), DSP, n * k)
+
+
+def same(case: Case, work: int) -> Iterator[Candidate]:
+    """A kernel of which both instruction sets have one by the same name."""
+    yield Candidate(case.kernel, case, C99, work)
+    yield Candidate(f"{case.kernel} (dsp)", case, DSP, work)
+
+
+def add(n: int, f: int, ma: int, mb: int) -> Iterator[Candidate]:
     a, b = (layers.extremes(np.random.default_rng(i), n) for i in range(2))
     p = dict(n=n, ma=ma, mb=mb, c=1 << (f - 1), f=f, lo=-128, hi=127)
     acc = a.astype(np.int64) * ma + b.astype(np.int64) * mb + p["c"]
-    return c99.case("add_s8", p, (a, b, "out"), np.clip(acc >> f, -128, 127).astype(np.int8)), n
+    return same(c99.case("add_s8", p, (a, b, "out"), np.clip(acc >> f, -128, 127).astype(np.int8)), n)
 
 
-def maxpool(in_w: int, in_c: int, k: int, stride: int) -> Built:
+def maxpool(in_w: int, in_c: int, k: int, stride: int) -> Iterator[Candidate]:
     out_w = (in_w - k) // stride + 1
     p = dict(in_w=in_w, in_c=in_c, out_w=out_w, kh=k, kw=k, stride_w=stride, dilation_w=1, pad_left=0)
     rows = list(layers.extremes(np.random.default_rng(0), (k, in_w * in_c)))
     best = c99.taps(p, rows, -128).max((1, 2))
-    return c99.case("maxpool_s8", p, (rows, rows[0], "out"), best), best.size
+    return same(c99.case("maxpool_s8", p, (rows, rows[0], "out"), best), best.size)
 
 
-def average(h: int, w: int, c: int) -> Built:
+def average(h: int, w: int, c: int) -> Iterator[Candidate]:
     """Over all of a picture; elements: of the input."""
     p = dict(in_w=w, in_c=c, out_w=1, kh=h, kw=w, stride_w=1, pad_left=0, include_pad=1, in_zp=-128)
     p |= dict(c=128, f=8, lo=-128, hi=127)
     rows = list(layers.extremes(np.random.default_rng(0), (h, w * c)))
     m = np.array([2**32 // (h * w)], np.int32)
     sums = np.stack(rows).reshape(h * w, c).astype(np.int64).sum(0) + 128 * h * w
-    return c99.case("avgpool_s8", p, (rows, h, m, "out"), layers.requant(256 * sums, m, p)), h * w * c
+    return same(c99.case("avgpool_s8", p, (rows, h, m, "out"), layers.requant(256 * sums, m, p)), h * w * c)
 
 
-BENCHES: dict[str, Callable[[], Built]] = {
+GRID = {
     "conv 3x3 16->16, 32 wide": lambda: conv(in_w=32, in_c=16, out_c=16, kh=3, kw=3, pad=1),
     "conv 3x3 32->32, 16 wide": lambda: conv(in_w=16, in_c=32, out_c=32, kh=3, kw=3, pad=1),
     "conv 3x3 64->64, 8 wide": lambda: conv(in_w=8, in_c=64, out_c=64, kh=3, kw=3, pad=1),
     "conv 3x3 256->256, 4 wide": lambda: conv(in_w=4, in_c=256, out_c=256, kh=3, kw=3, pad=1),
+    "conv 3x3 8->32, 16 wide": lambda: conv(in_w=16, in_c=8, out_c=32, kh=3, kw=3, pad=1),
+    "conv 3x3 16->64, 16 wide": lambda: conv(in_w=16, in_c=16, out_c=64, kh=3, kw=3, pad=1),
+    "conv 3x3 64->16, 16 wide": lambda: conv(in_w=16, in_c=64, out_c=16, kh=3, kw=3, pad=1),
+    "conv 3x3 40->40, 24 wide": lambda: conv(in_w=24, in_c=40, out_c=40, kh=3, kw=3, pad=1),
+    "conv 3x3 128->64, 8 wide": lambda: conv(in_w=8, in_c=128, out_c=64, kh=3, kw=3, pad=1),
+    "conv 3x3 12->20, 16 wide": lambda: conv(in_w=16, in_c=12, out_c=20, kh=3, kw=3, pad=1),
     "conv 3x3 s2 16->32, 32 wide": lambda: conv(in_w=32, in_c=16, out_c=32, kh=3, kw=3, stride=2, right=1),
     "conv 3x3 s2 32->64, 16 wide": lambda: conv(in_w=16, in_c=32, out_c=64, kh=3, kw=3, stride=2, right=1),
     "stem 3x3 3->16, 32 wide": lambda: conv(in_w=32, in_c=3, out_c=16, kh=3, kw=3, pad=1),
@@ -88,16 +155,19 @@ BENCHES: dict[str, Callable[[], Built]] = {
     "pointwise 16->32, 24 pixels": lambda: conv(in_w=24, in_c=16, out_c=32, kh=1, kw=1),
     "pointwise 128->128, 36 pixels": lambda: conv(in_w=36, in_c=128, out_c=128, kh=1, kw=1),
     "pointwise 256->256, 9 pixels": lambda: conv(in_w=9, in_c=256, out_c=256, kh=1, kw=1),
+    "pointwise 60->54, 36 pixels": lambda: conv(in_w=36, in_c=60, out_c=54, kh=1, kw=1),
+    "pointwise 30->18, 12 pixels": lambda: conv(in_w=12, in_c=30, out_c=18, kh=1, kw=1),
+    "pointwise 10->6, 12 pixels": lambda: conv(in_w=12, in_c=10, out_c=6, kh=1, kw=1),
     "fc 640->128": lambda: fc(640, 128),
     "fc 128->128": lambda: fc(128, 128),
     "fc 64->12": lambda: fc(64, 12),
-    "depthwise 3x3 8, 48 wide": lambda: dwconv(in_w=48, in_c=8, kh=3, kw=3, pad=1),
-    "depthwise 3x3 32, 24 wide": lambda: dwconv(in_w=24, in_c=32, kh=3, kw=3, pad=1),
-    "depthwise 3x3 64, 25 wide": lambda: dwconv(in_w=25, in_c=64, kh=3, kw=3, pad=1),
-    "depthwise 3x3 64, 12 wide": lambda: dwconv(in_w=12, in_c=64, kh=3, kw=3, pad=1),
-    "depthwise 3x3 128, 6 wide": lambda: dwconv(in_w=6, in_c=128, kh=3, kw=3, pad=1),
-    "depthwise 3x3 64, 5 wide": lambda: dwconv(in_w=5, in_c=64, kh=3, kw=3, pad=1),
-    "depthwise 3x3 256, 3 wide": lambda: dwconv(in_w=3, in_c=256, kh=3, kw=3, pad=1),
+    "depthwise 3x3 8, 48 wide": lambda: dwconv(height=48, in_w=48, in_c=8, kh=3, kw=3, pad=1),
+    "depthwise 3x3 32, 24 wide": lambda: dwconv(height=24, in_w=24, in_c=32, kh=3, kw=3, pad=1),
+    "depthwise 3x3 64, 25 wide": lambda: dwconv(height=5, in_w=25, in_c=64, kh=3, kw=3, pad=1),
+    "depthwise 3x3 64, 12 wide": lambda: dwconv(height=12, in_w=12, in_c=64, kh=3, kw=3, pad=1),
+    "depthwise 3x3 128, 6 wide": lambda: dwconv(height=6, in_w=6, in_c=128, kh=3, kw=3, pad=1),
+    "depthwise 3x3 64, 5 wide": lambda: dwconv(height=25, in_w=5, in_c=64, kh=3, kw=3, pad=1),
+    "depthwise 3x3 256, 3 wide": lambda: dwconv(height=3, in_w=3, in_c=256, kh=3, kw=3, pad=1),
     "depthwise 3x3 s2 16, 48 wide": lambda: dwconv(in_w=48, in_c=16, kh=3, kw=3, stride=2, right=1),
     "depthwise 3x3 s2 32, 24 wide": lambda: dwconv(in_w=24, in_c=32, kh=3, kw=3, stride=2, right=1),
     "depthwise 3x3 s2 64, 12 wide": lambda: dwconv(in_w=12, in_c=64, kh=3, kw=3, stride=2, right=1),
@@ -119,30 +189,79 @@ BENCHES: dict[str, Callable[[], Built]] = {
 }
 
 
-def measure(case: Case, m4run: Path) -> float:
+def measure(c: Candidate) -> int:
     """Cycles of one call. Raises SystemExit where its output is wrong."""
     with tempfile.TemporaryDirectory() as folder:
-        elf = dsp_program.build_arm(dsp_program.write(Path(folder), [case]), MACHINE)
-        if dsp_program.run(dsp_program.qemu(elf, MACHINE)) != [(dsp_program.checksum(case.expected.tobytes()), 1)]:
-            raise SystemExit(f"wrong output: {case.kernel} {case.params}")
-        done = subprocess.run([m4run, elf, "--call", "case_0", "--json"], capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)["cycles"]
+        program = dsp_program.build_arm(dsp_program.write(Path(folder), [c.case]), MACHINE, kernels=c.isa)
+        listing, out = Path(folder, "functions"), Path(folder, "counts")
+        address = next(s.address for s in elf.read(program).symbols if s.name == "case_0") & ~1
+        listing.write_text(f"{address:x}\n")
+        command = [*dsp_program.qemu(program, MACHINE), "-plugin", f"{counter.plugin()},functions={listing},out={out}"]
+        if dsp_program.run(command) != [(dsp_program.checksum(c.case.expected.tobytes()), 1)]:
+            raise SystemExit(f"wrong output: {c.kernel} {c.case.params}")
+        return int(out.read_text().split()[4])
+
+
+def plot(rows: list[Row]) -> str:
+    """A bar for each kernel of each layer: cycles per multiply-accumulate or element, as SVG."""
+    colours = ("#b0b0b0", "#4e79a7", "#59a14f", "#e15759")
+    top, scale, parts, y, before = 12.0, 40, [], 16, ""
+    for r in rows:
+        first = r.layer != before
+        place = 0 if first else place + 1  # noqa: F821
+        y += 8 if first else 0
+        if first:
+            parts.append(f'<text x="4" y="{y + 9}" font-weight="bold">{r.layer}</text>'.replace("->", "-&gt;"))
+        width = min(r.each, top) * scale
+        parts.append(f'<rect x="380" y="{y}" width="{width:.1f}" height="10" fill="{colours[place % 4]}"/>'
+                     f'<text x="230" y="{y + 9}">{r.kernel}</text><text x="{384 + width:.1f}" y="{y + 9}">{r.each:.2f}</text>')
+        y, before = y + 12, r.layer
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="920" height="{y + 12}" font-family="sans-serif" font-size="10">\n'
+            '<text x="4" y="14">Cycles per multiply-accumulate, or per element (add, pools), modelled Cortex-M4</text>\n'
+            + "\n".join(parts) + "\n</svg>\n")
+
+
+def costs(rows: list[Row]) -> dict[str, np.ndarray]:
+    """The numbers of edgec/kernels/cost.py for each kernel that there is a choice about, least squares of the relative error."""
+    cycles = {(r.layer, r.kernel): r.cycles for r in rows}
+    fitted: dict[str, tuple[list, list]] = {}
+    for layer, make in GRID.items():
+        for c in make():
+            p = c.case.params
+            if layer.startswith("conv 3x3 ") and "s2" not in layer and p.get("in_c", 0) % 8 == 0 and c.kernel in ("conv_s8_dsp", "wino_s8_dsp"):
+                units = p["out_w"] / 2 if c.kernel == "conv_s8_dsp" else -(-p["out_w"] // (8 if p["rows"] == 2 else 4))
+                taps, n = 9 * p["in_c"], p["out_c"]
+                features = [1, taps, n, taps * n]
+            elif c.kernel == "dwconv_s8_dsp" and layer.startswith("depthwise 3x3 ") and "s2" not in layer:
+                units, features = p["in_c"] / 4, [1, 0, p["out_w"], 0]
+            else:
+                continue
+            xs, ys = fitted.setdefault(c.kernel, ([], []))
+            xs.append(np.array(features) * units / cycles[layer, c.kernel])
+            ys.append(1.0)
+    return {kernel: np.linalg.lstsq(np.array(xs), np.array(ys), rcond=None)[0] for kernel, (xs, ys) in fitted.items()}
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("names", nargs="*", help="parts of the names of what to measure")
-    p.add_argument("--m4run", type=Path, required=True)
+    p.add_argument("--write", action="store_true", help="renew the committed table, plot and costs")
     a = p.parse_args()
-    print(f"{'one output row':31} {'cycles':>8} {'per MAC':>8} {'per el.':>8} {'scratch B':>9}")
-    for name, make in BENCHES.items():
-        if a.names and not any(part in name for part in a.names):
+    rows = []
+    print(f"{'layer':31} {'kernel':21} {'cycles':>8} {'each':>8} {'scratch B':>9}")
+    for layer, make in GRID.items():
+        if a.names and not any(part in layer for part in a.names):
             continue
-        case, work = make()
-        cycles = measure(case, a.m4run)
-        each = f"{cycles / work:8.3f}"
-        columns = (each, "") if case.kernel.endswith("_dsp") else ("", each)
-        print(f"{name:31} {cycles:8.0f} {columns[0]:>8} {columns[1]:>8} {case.scratch_bytes:9}", flush=True)
+        for c in make():
+            rows.append(Row(layer, c.kernel, c.work, measure(c)))
+            print(f"{layer:31} {c.kernel:21} {rows[-1].cycles:8} {rows[-1].each:8.3f} {c.case.scratch_bytes:9}", flush=True)
+    if a.write:
+        with open(CSV, "w", encoding="utf-8", newline="") as f:
+            csv.writer(f, lineterminator="\n").writerows([(*Row._fields, "each"), *((*r, f"{r.each:.3f}") for r in rows)])
+        SVG.write_text(plot(rows), encoding="utf-8")
+        with open(cost.TABLE, "w", encoding="utf-8", newline="") as f:
+            table = [("kernel", *cost.FIELDS), *((k, *(f"{v:.4g}" for v in n)) for k, n in sorted(costs(rows).items()))]
+            csv.writer(f, lineterminator="\n").writerows(table)
 
 
 if __name__ == "__main__":

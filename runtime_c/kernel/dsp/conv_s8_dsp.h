@@ -4,12 +4,13 @@
 #ifndef EC_CONV_S8_DSP_H
 #define EC_CONV_S8_DSP_H
 
-#include "ec_mm.h"
+#include "ec_mmu.h"
 #include "rows_s8.h"
 
-/* Columns, channels and taps of the row; groups divides in_c and out_c. c, f: see ec_requant. lo, hi: clamp. */
+/* Columns, channels and taps of the row; groups divides in_c and out_c. c, f: see ec_requant. lo, hi: clamp.
+ * unrolled: 1: with code of its own for the layer's number of taps. */
 typedef struct {
-    int32_t in_w, in_c, out_w, out_c, kh, kw, stride_w, dilation_w, pad_left, groups, c, f, lo, hi;
+    int32_t in_w, in_c, out_w, out_c, kh, kw, stride_w, dilation_w, pad_left, groups, c, f, lo, hi, unrolled;
 } ec_conv_s8_dsp_t;
 
 #define EC_CONVD_SLIDE 1536 /* bytes of scratch for a sliding window */
@@ -133,6 +134,47 @@ EC_KERNEL int32_t ec_convd_batch(const ec_conv_s8_dsp_t *p)
     return pairs <= 16 && pairs * (p->out_c / p->groups) <= 512 ? 4 : 1;
 }
 
+/* Tap pairs that an unrolled loop takes at a time: all up to 32, else the most that divide them; 0: none do. */
+EC_KERNEL int32_t ec_convd_chunk(const ec_conv_s8_dsp_t *p)
+{
+    const int32_t pairs = ec_convd_pairs(p);
+    if (pairs <= 32) {
+        return pairs;
+    }
+    for (int32_t n = 32; n >= 16; n--) {
+        if (pairs % n == 0) {
+            return n;
+        }
+    }
+    return 0;
+}
+
+#define EC_CONVD_SHIFT(f_, n, even, odd)                                                                               \
+    if (p->f == f_ && chunk == n && chunks == 1) {                                                                     \
+        ec_mmu_##f_##_##n(x, w, out, next, out_end, p->c, count, step, x_step);                                        \
+    }
+#define EC_CONVD_SHIFTS(f_, n, even, odd)                                                                              \
+    if (p->f == f_ && chunk == n && chunks > 1) {                                                                      \
+        ec_mmus_##f_##_##n(x, w, out, next, out_end, p->c, count, step, x_step, chunks);                               \
+    }
+#define EC_CONVD_ONE(n) EC_MMU_SHIFTS(EC_CONVD_SHIFT, n)
+#define EC_CONVD_MANY(n) EC_MMU_SHIFTS(EC_CONVD_SHIFTS, n)
+
+/* ec_mm2, unrolled or not. */
+EC_KERNEL void ec_convd_mm(const ec_conv_s8_dsp_t *p, const uint32_t *x, const uint32_t *w, int8_t *out, int32_t next,
+                           const int8_t *out_end, int32_t count, int32_t step, int32_t x_step)
+{
+    const int32_t pairs = ec_convd_pairs(p), chunk = ec_convd_chunk(p), chunks = chunk > 0 ? pairs / chunk : 0;
+    if (p->unrolled == 0 || chunk == 0) {
+        ec_mm2(x, w, out, next, out_end, pairs, p->c, p->f, count, step, x_step);
+    } else {
+        EC_MMU_ALL(EC_CONVD_ONE)
+        EC_CONVD_ONE(32)
+        EC_MMU_LARGE(EC_CONVD_MANY)
+        EC_CONVD_MANY(32)
+    }
+}
+
 /* The outputs of n pixel pairs. x: their taps, widened, x_step bytes from pair to pair; next: bytes from the outputs of
  * the first of a pair to those of the second; step: from pair to pair; tail: 8 bytes of scratch. */
 EC_KERNEL void ec_convd_two(const ec_conv_s8_dsp_t *p, const int8_t *x, int32_t x_step, const uint32_t *w, int8_t *out,
@@ -140,11 +182,11 @@ EC_KERNEL void ec_convd_two(const ec_conv_s8_dsp_t *p, const int8_t *x, int32_t 
 {
     const int32_t width = p->out_c / p->groups, whole = width / 4 * 4, pairs = ec_convd_pairs(p);
     if (whole > 0) {
-        ec_mm2((const uint32_t *)(const void *)x, w, out, next, out + whole, pairs, p->c, p->f, n, step, x_step);
+        ec_convd_mm(p, (const uint32_t *)(const void *)x, w, out, next, out + whole, n, step, x_step);
     }
     for (int32_t i = 0; i < n && whole < width; i++, x += x_step, out += step) {
         const uint32_t *last = w + whole / 4 * (2 * pairs + 8);
-        ec_mm2((const uint32_t *)(const void *)x, last, tail, 4, tail + 4, pairs, p->c, p->f, 1, 0, 0);
+        ec_convd_mm(p, (const uint32_t *)(const void *)x, last, tail, 4, tail + 4, 1, 0, 0);
         ec_copy_s8(out + whole, tail, width - whole);
         ec_copy_s8(out + next + whole, tail + 4, width - whole);
     }
