@@ -27,7 +27,8 @@ VARIANTS = {"gcc-address": ("gcc", ADDRESS), "clang-address": ("clang", ADDRESS)
 # Portable and DSP kernels, whole tensors and rows of streamed layers: each under each kind of sanitizer.
 BUILDS = (("gcc-address", "cortex-m3", "ram"), ("gcc-address", "cortex-m4", "balanced"),
           ("clang-address", "cortex-m4", "ram"), ("clang-memory", "cortex-m3", "ram"),
-          ("clang-memory", "cortex-m4", "balanced"))
+          ("clang-memory", "cortex-m4", "balanced"),
+          ("gcc-address", "cortex-m55", "ram"))  # not memory: its kernels multiply what lies behind the taps by zero
 FLOAT = ("conv_same_upper_stride", "conv_pads_dilation", "conv_groups", "conv_depthwise_multiplier", "batch_of_two",
          "average_pool_pads", "average_pool_include", "max_pool_ceil", "residual", "squeeze_excite", "one_dimensional",
          "attention", "gemm_general", "slices_and_splits")

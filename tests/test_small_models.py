@@ -174,7 +174,7 @@ QUANTISED = ["conv_pads_dilation", "conv_depthwise", "residual", "squeeze_excite
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", QUANTISED)
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: "-".join(map(str, f)))
-@pytest.mark.parametrize("target", ["cortex-m3", "cortex-m4"])
+@pytest.mark.parametrize("target", ["cortex-m3", "cortex-m4", "cortex-m55"])
 def test_quantised_by_onnxruntime(target, name, form, tmp_path):
     """Integer kernels from end to end, a few steps of the output scale at most from onnxruntime after several layers."""
     model = quantised(MODELS[name](), tmp_path, *form)
