@@ -548,6 +548,10 @@ def _excesses(report: Mapping, ram: int | None, flash: int | None, what: str) ->
         if limit and need > limit:
             needing = "the arena needs" if label == "RAM" else f"{what} need"
             found.append(f"{label}: {needing} {need:,} bytes, {whose} allows {limit:,}; largest: {largest}")
+    for a in report["memory"]["arenas"]:
+        room = board["rooms"][a["memory"]]
+        if a["bytes"] > room:
+            found.append(f"RAM: the arena needs {a['bytes']:,} bytes of {a['memory']}, {board['name']} has {room:,} for it")
     return found
 
 

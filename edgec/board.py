@@ -10,21 +10,25 @@ from types import MappingProxyType
 from typing import Any
 
 from . import paths
+from .arenas import Room
 from .errors import UsageError
 
 ISAS = ("mve", "dsp", "thumb", "c99")
 KINDS = ("flash", "ram")
 HOST = "host"
+VARIABLES = 2048  # bytes set aside in the memory `data` besides the stack, where it also holds an arena
 
 
 @dataclass(frozen=True)
 class Memory:
-    """name: lower case; origin: address; size: bytes; kind: "flash" (code and constants) or "ram"."""
+    """name: lower case; origin: address; size: bytes; kind: "flash" (code and constants) or "ram". cycles: of a ram,
+    what an access costs; arenas take the memories that have it, or the board's `arena` where none has."""
 
     name: str
     origin: int
     size: int
     kind: str
+    cycles: int = 0
 
     @property
     def access(self) -> str:
@@ -77,7 +81,13 @@ class Board:
     @property
     def ram_bytes(self) -> int:
         """The size of the memory (or two) that holds variables, stack and arena; 0 on the host."""
-        return sum(self.memory(m).size for m in {self.data, self.arena} if m)
+        return sum(self.memory(m).size for m in {self.data, self.arena, *(r.memory for r in self.rooms)} if m)
+
+    @property
+    def rooms(self) -> tuple[Room, ...]:
+        """What arenas may take of each memory that has `cycles`, fastest first; empty where none has."""
+        ranked = sorted((m for m in self.memories if m.cycles), key=lambda m: m.cycles)
+        return tuple(Room(m.name, m.size - (self.stack + VARIABLES) * (m.name == self.data), m.cycles) for m in ranked)
 
 
 def names() -> list[str]:
@@ -108,7 +118,7 @@ _TEXT, _NUMBER, _LIST, _TABLE = "a string", "a whole number >= 0", "a list of st
 _KEYS = {"name": _TEXT, "description": _TEXT, "cpu": _TEXT, "isa": _LIST, "flags": _LIST, "zig_flags": _LIST,
          "memories": _TABLE, "code": _TEXT, "data": _TEXT, "arena": _TEXT, "vectors": _TEXT, "stack": _NUMBER,
          "emulator": _LIST, "flash": _TABLE, "run": _TABLE, "probe": _TEXT}
-_MEMORY_KEYS = {"kind": _TEXT, "origin": _NUMBER, "size": _NUMBER}
+_MEMORY_KEYS = {"kind": _TEXT, "origin": _NUMBER, "size": _NUMBER, "cycles": _NUMBER}
 _REQUIRED = ("name", "description", "cpu", "isa")
 _REQUIRED_ON_TARGET = ("flags", "memories", "code", "data", "stack")
 
@@ -135,8 +145,10 @@ def _memory(name: str, table: Any, where: str) -> Memory:
     where = f"{where} [memories.{name}]"
     if not isinstance(table, dict):
         raise UsageError(f"memory {name!r} must be a table", where=where, fix="write kind, origin and size")
-    _check(table, _MEMORY_KEYS, tuple(_MEMORY_KEYS), where)
-    return Memory(name, table["origin"], table["size"], table["kind"])
+    _check(table, _MEMORY_KEYS, ("kind", "origin", "size"), where)
+    if table.get("cycles") and table["kind"] != "ram":
+        raise UsageError(f"memory {name!r} has cycles, but is no ram", where=where, fix="remove cycles")
+    return Memory(name, table["origin"], table["size"], table["kind"], table.get("cycles", 0))
 
 
 def _check(table: dict[str, Any], keys: dict[str, str], required: Iterable[str], where: str) -> None:

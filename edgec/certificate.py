@@ -30,7 +30,8 @@ def make(p: Program) -> dict:
     for s in p.steps:
         steps.append(_step(p, s, born, piece))
         born.update(steps[-1]["writes"])
-    return {"format": FORMAT, "name": p.name, "arena_bytes": p.arena_bytes, "lower_bound": _bound(p, pieces, buffers),
+    return {"format": FORMAT, "name": p.name, "arena_bytes": p.arena_bytes,
+            "arenas": [[a.offset, a.nbytes] for a in p.arenas] or [[0, p.arena_bytes]], "lower_bound": _bound(p, pieces, buffers),
             "inputs": inputs, "outputs": outputs, "state": state, "pieces": pieces, "buffers": buffers, "steps": steps}
 
 

@@ -56,7 +56,11 @@ def package(p: Program, meta: Meta) -> dict[str, str]:
     names = {**_names(p, meta), "headers": source.headers, "externs": source.externs, "shared": source.shared}
     names["steps"] = [{"index": k, "text": s.text, "call": s.call, "info": _step_info(p, f)}
                       for k, (s, f) in enumerate(zip(source.steps, p.steps, strict=True))]
-    names["state"] = [{"offset": b.offset, "bytes": b.nbytes} for b in p.buffers.values() if b.place == "state"]
+    names["arenas"] = [{"index": k, "offset": a.offset, "bytes": a.nbytes, "memory": a.memory}
+                       for k, a in enumerate(p.arenas)] if len(p.arenas) > 1 else []
+    names["n_arenas"] = len(p.arenas)
+    names["m_arena"] = "m->arena[0]" if names["arenas"] else "m->arena"
+    names["state"] = [{"at": render_c.address(p, b.offset, "m->arena"), "bytes": b.nbytes} for b in p.buffers.values() if b.place == "state"]
     for kind, buffers, infos in (("input", p.inputs, meta.inputs), ("output", p.outputs, meta.outputs)):
         names[f"{kind}s"] = [_tensor(p, b, t, k, kind, meta, source)
                              for k, (b, t) in enumerate(zip(buffers, infos, strict=True))]
@@ -143,7 +147,7 @@ def _tensor(p: Program, buffer: str, t: TensorInfo, k: int, kind: str, meta: Met
     quantised = f", real = (integer - {t.zero_point}) * {scale}" if t.scale else ""
     return {"index": k, "bytes": b.nbytes * rows, "elements": b.size * rows,
             "dtype": dtype, "scale": scale, "zero_point": t.zero_point,
-            "rom": source.rom.get(buffer, ""), "offset": 0 if b.place == "rom" else root(p, buffer).offset,
+            "rom": source.rom.get(buffer, ""), "at": "" if b.place == "rom" else render_c.address(p, root(p, buffer).offset, "m->arena"),
             "shape_name": shape_name, "shape": shape, "info": "{" + ", ".join(info) + "}",
             "comment": _plain(f"{t.name}: {t.dtype} [{']['.join(map(str, t.shape))}]{quantised}")}
 

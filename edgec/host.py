@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import cffi
@@ -222,7 +223,10 @@ def _sources(pack: package.Package, simd_on_host: bool) -> dict[str, bytes]:
         for p in sorted((paths.data("runtime_c") / "simd").glob("*_on_host/*.h")):
             if f"runtime/{p.name}" in files:
                 files[f"runtime/{p.name}"] = p.read_bytes()
-    glue = paths.template("host/edgec_host.c.j2").render(c_name=pack.c_name, has_reset=pack.has_reset, has_rows=pack.has_rows)
+    starts = accumulate(pack.arenas, initial=0)
+    glue = paths.template("host/edgec_host.c.j2").render(
+        c_name=pack.c_name, has_reset=pack.has_reset, has_rows=pack.has_rows, total=pack.arena_bytes,
+        arenas=[{"offset": at, "bytes": n} for at, n in zip(starts, pack.arenas, strict=False)])
     return files | {_GLUE: glue.encode(), _TICK: _TICK_TEXT.encode()}
 
 

@@ -249,6 +249,15 @@ class Rowwise:
     progress: str
 
 
+@dataclass(frozen=True)
+class Arena:
+    """`nbytes` from `offset` of the program's arena lie together in one memory of the board."""
+
+    memory: str
+    offset: int
+    nbytes: int
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """steps run in order. inputs/outputs: buffer names in the model's order. Set by planning: arena_bytes;
@@ -263,6 +272,7 @@ class Program:
     arena_bytes: int = -1
     lower_bound: int = -1
     placement_bound: int = -1
+    arenas: tuple[Arena, ...] = ()
     notes: tuple[str, ...] = field(default=())
     rowwise: Rowwise | None = None
 

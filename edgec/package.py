@@ -10,14 +10,15 @@ from .errors import UsageError
 
 @dataclass(frozen=True)
 class Package:
-    """folder: absolute; c_name: the prefix of files and functions; inputs, outputs: bytes of each tensor. has_rows: the
-    input comes row by row."""
+    """folder: absolute; c_name: the prefix of files and functions; inputs, outputs: bytes of each tensor.
+    arena_bytes: of all arenas; arenas: bytes of each, where there are several. has_rows: the input comes row by row."""
 
     folder: Path
     c_name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     arena_bytes: int
+    arenas: tuple[int, ...]
     has_reset: bool
     has_rows: bool
 
@@ -54,7 +55,10 @@ def read(folder: Path) -> Package:
     def has(function: str) -> bool:
         return bool(re.search(rf"\b{re.escape(names[0])}_{function}\s*\(", text))
 
+    several = re.search(rf"^#define {prefix}_ARENAS\b", text, re.MULTILINE)
     return Package(folder, names[0],
                    tuple(number(f"INPUT_{i}_BYTES") for i in range(number("INPUTS"))),
                    tuple(number(f"OUTPUT_{i}_BYTES") for i in range(number("OUTPUTS"))),
-                   number("ARENA_BYTES"), has("reset"), has("push_row"))
+                   number("ARENA_BYTES"),
+                   tuple(number(f"ARENA_{i}_BYTES") for i in range(number("ARENAS") if several else 0)),
+                   has("reset"), has("push_row"))

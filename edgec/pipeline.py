@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from . import (
@@ -126,18 +127,19 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
     regions = _regions(graph, goal, stream_input)
     fast = fast_layers(graph, board, goal, flash)
     program = phase("lower", lambda: _lowered(graph, board, regions, fast, dump, goal == "time"), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
-    program = phase("plan", lambda: _planned(program, dump), _sizes)
+    program = phase("plan", lambda: _planned(program, board, dump), _sizes)
     if goal == "time" and fast and limit and program.arena_bytes > limit:
-        program = _planned(_lowered(graph, board, regions, frozenset(), dump, goal == "time"), dump)
+        program = _planned(_lowered(graph, board, regions, frozenset(), dump, goal == "time"), board, dump)
     if goal in ("balanced", "size") and not stream_input and limit and program.arena_bytes > limit:
         unstreamed = cost.cycles(program)
         kinds = dict.fromkeys((fast, frozenset()))  # the faster kernels need more scratch
-        chosen = phase("choose", lambda: min((choose.fitting(graph, lowering(board, f), planned, limit) for f in kinds),
+        chosen = phase("choose", lambda: min((choose.fitting(graph, lowering(board, f), partial(planned, board=board), limit) for f in kinds),
                                              key=lambda c: (max(c.arena_bytes, limit), c.cycles)),
                        lambda c: f"arena {c.arena_bytes:,} B{_streamed(c.regions)}, {_more(c.cycles, unstreamed)} cycles by the model")
         program = chosen.program
     meta, plan_json = _meta(graph, board, c_name), certificate.make(program)
-    files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal, program.rowwise is not None),
+    files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal, program.rowwise is not None,
+                                                                                      [a.memory for a in program.arenas]),
                   lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
     files |= {"plan.json": certificate.text(plan_json)}
     lost = {"channels": [asdict(x) for x in channels.losses(whole, graph)]}
@@ -173,7 +175,12 @@ def _dumper(folder: str | Path | None) -> Callable[[str, str], None]:
 
 def _sizes(p: Program) -> str:
     proved = f", no placement below {p.placement_bound:,} B" if p.placement_bound > p.lower_bound else ""
-    return f"arena {p.arena_bytes:,} B, lower bound {p.lower_bound:,} B{proved}"
+    return f"arena {p.arena_bytes:,} B, lower bound {p.lower_bound:,} B{proved}" + _spread(p)
+
+
+def _spread(p: Program) -> str:
+    """How many bytes each memory holds, on a board with several."""
+    return "".join(f", {a.nbytes:,} B in {a.memory}" for a in p.arenas)
 
 
 def _regions(graph: Graph, goal: str, stream_input: str) -> tuple[stream.Region, ...]:
@@ -217,9 +224,9 @@ def lowering(board: Board, fast: frozenset[str]) -> Callable[[Graph, tuple[strea
     return lambda graph, regions: _lowered(graph, board, regions, fast, _dumper(None))
 
 
-def planned(program: Program, work: int = placement.WORK) -> Program:
+def planned(program: Program, work: int = placement.WORK, board: Board | None = None) -> Program:
     """The program with its plan, which is proved. work: of the search for offsets."""
-    return _planned(program, _dumper(None), work)
+    return _planned(program, board, _dumper(None), work)
 
 
 def _more(cycles: float, than: float) -> str:
@@ -238,8 +245,8 @@ def _lowered(graph: Graph, board: Board, regions, fast: frozenset[str], dump, un
     return program
 
 
-def _planned(program: Program, dump, work: int = placement.WORK) -> Program:
-    program = plan.plan(program, work)
+def _planned(program: Program, board: Board | None, dump, work: int = placement.WORK) -> Program:
+    program = plan.plan(program, work, board.rooms if board and not program.rowwise else ())
     plan_tie.certified(program)
     dump("plan", program_text(program))
     return program

@@ -1,11 +1,12 @@
 """Memory planning: lifetimes, in-place sharing, offsets in one arena, and lower bounds."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from .loops import Bin, Buffer, Call, Fn, For, If, Let, Load, Program, Ref, Rows, Set, Store
+from .arenas import Room, assign, traffic
+from .loops import Arena, Bin, Buffer, Call, Fn, For, If, Let, Load, Program, Ref, Rows, Set, Store
 from .pieces import Item, Part, load, round_up
 from .placement import WORK, place
 
@@ -171,10 +172,27 @@ def alive_in_steps(p: Program) -> list[int]:
     return [max(alive[first:last + 1]) for first, last in moments[:len(p.steps)]]
 
 
-def plan(p: Program, work: int = WORK) -> Program:
-    """The program with offsets, arena size and bounds set. work: of the search for offsets, see `place`."""
+def plan(p: Program, work: int = WORK, rooms: Sequence[Room] = ()) -> Program:
+    """The program with offsets, arena size and bounds set. work: of each search for offsets, see `place`.
+    rooms: the memories of a board that has several, fastest first:
+    the arena is then cut into one stretch per memory in use, each a multiple of 16 bytes but the last."""
     found = items(p)
-    best = place(found, work=work)
-    at = {name: offset for item, offset in zip(found, best.offsets, strict=True) for name in item.buffers}
+    if not rooms:
+        best = place(found, work=work)
+        return _at(p, found, best.offsets, round_up(best.size, 4), best.bound)
+    offsets, cuts, end = [0] * len(found), [], 0
+    for room, chosen, best in assign(found, traffic(p, found, touched), rooms, work):
+        start = round_up(end, 16)
+        cuts[-1:] = [replace(c, nbytes=start - c.offset) for c in cuts[-1:]]
+        end = start + round_up(best.size, 4)
+        cuts.append(Arena(room.memory, start, end - start))
+        for k, offset in zip(chosen, best.offsets, strict=True):
+            offsets[k] = start + offset
+    bound = load(found)[0] if len(cuts) > 1 else best.bound if found else 0
+    return replace(_at(p, found, offsets, end, bound), arenas=tuple(cuts))
+
+
+def _at(p: Program, found: list[Item], offsets: Sequence[int], size: int, bound: int) -> Program:
+    at = {name: offset for item, offset in zip(found, offsets, strict=True) for name in item.buffers}
     buffers = {name: replace(b, offset=at.get(b.alias or name, b.offset)) for name, b in p.buffers.items()}
-    return replace(p, buffers=buffers, arena_bytes=round_up(best.size, 4), lower_bound=load(found)[0], placement_bound=best.bound)
+    return replace(p, buffers=buffers, arena_bytes=size, lower_bound=load(found)[0], placement_bound=bound)

@@ -33,6 +33,13 @@ class _Arena:
             self.ends.setdefault(last + 1, []).append(k)
         for k, p in enumerate(self.pieces):
             demand(p["align"] > 0 and p["offset"] % p["align"] == 0, "piece", k, "is not aligned to", p["align"])
+            end = p["offset"] + max(at + size for at, size, _, _ in p["parts"])
+            inside = [at for at, size in plan["arenas"] if at <= p["offset"] and end <= at + size]
+            demand(inside, "piece", k, "lies in no single arena")
+        ends = [0, *(at + size for at, size in plan["arenas"])]
+        demand(all(end <= at for end, (at, _) in zip(ends, plan["arenas"])), "two arenas overlap")
+        demand(all(at % 16 == 0 for at, _ in plan["arenas"]), "an arena is not aligned")
+        demand(ends[-1] <= self.size, "the arenas have more bytes than there are")
 
     def advance(self):
         """To the next moment: what has died goes, what is born takes its place."""

@@ -56,6 +56,7 @@ def _tie(p: Program, plan: Mapping) -> None:
             demand(b.alias or (place, size) == (b.place, b.nbytes), n, "is another buffer in the program")
             demand(offset % b.align == 0, n, "is not aligned to", b.align)
     demand(plan["arena_bytes"] == p.arena_bytes, "the program's arena has", p.arena_bytes, "bytes")
+    demand(not p.arenas or plan["arenas"] == [[a.offset, a.nbytes] for a in p.arenas], "the program's arenas differ")
     inputs, state = roots(() if p.rowwise else p.inputs), {n for n in used if p.buffers[n].place == "state"}
     demand((set(plan["inputs"]), set(plan["outputs"])) == (inputs, roots(p.outputs)), "inputs or outputs differ")
     demand(set(plan["state"]) == state, "the state differs")

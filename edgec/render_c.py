@@ -221,6 +221,14 @@ def words(b: Buffer) -> int:
     return nbytes(b.dtype, b.size) if b.dtype in PACKED else b.size
 
 
+def address(p: Program, offset: int, arena: str) -> str:
+    """A C pointer to this byte of the program's arena; `arena` points to it, or to an array of pointers to its stretches."""
+    if len(p.arenas) < 2:
+        return f"{arena} + {offset}"
+    k = max(k for k, a in enumerate(p.arenas) if a.offset <= offset)
+    return f"{arena}[{k}] + {offset - p.arenas[k].offset}"
+
+
 def rom_declaration(b: Buffer, c_name: str) -> str:
     """Declares a constant array. The alignment must be the same wherever it is declared: compilers rely on it."""
     return f"const {storage(b)} {c_name}[{words(b)}] EC_ALIGNED({max(b.align, numpy_type(b.dtype).itemsize)})"
@@ -342,7 +350,7 @@ class _Step:
         return f"{const}{storage(self.p.buffers[n])} *"
 
     def address(self, n: str) -> str:
-        at = f"arena + {root(self.p, n).offset}"
+        at = address(self.p, root(self.p, n).offset, "arena")
         return at if storage(self.p.buffers[n]) == "uint8_t" else f"(void *)({at})"
 
     def pointer(self, buffer: str) -> str:

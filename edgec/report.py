@@ -24,7 +24,8 @@ def make(compiled: Compiled, board: Board, firmware: Firmware | None, quantisati
     s, g = compiled.stats, compiled.graph
     return {
         "name": compiled.c_name,
-        "board": {"name": board.name, "cpu": board.cpu, "ram_bytes": board.ram_bytes, "flash_bytes": board.flash_bytes},
+        "board": {"name": board.name, "cpu": board.cpu, "ram_bytes": board.ram_bytes, "flash_bytes": board.flash_bytes,
+                  "rooms": {r.memory: r.size for r in board.rooms}},
         "inputs": [tensor_entry(g, n) | _as_pushed(compiled, n) for n in g.inputs],
         "outputs": [tensor_entry(g, n) for n in g.outputs],
         "macs": s["macs"],
@@ -100,6 +101,7 @@ def _memory(compiled: Compiled, firmware: Firmware | None) -> dict:
     m = {
         "arena_bytes": compiled.stats["arena_bytes"],
         "lower_bound": compiled.stats["lower_bound"],
+        "arenas": [{"memory": a.memory, "bytes": a.nbytes} for a in compiled.program.arenas],
         "peak": {"step": peak["step"], "tick": peak["tick"], "origin": origin, "alive": peak["alive"]},
         "context_bytes": None,
         "ram_bytes": None,
@@ -181,6 +183,7 @@ def text(report: Mapping, width: int = 1000) -> str:
         f"  arena        {m['arena_bytes']:>10,} B   lower bound {m['lower_bound']:,} B, "
         f"reached in {m['peak']['step']}{_origin(m['peak']['origin'])}",
     ]
+    lines += [f"    in {a['memory']:<9} {a['bytes']:>10,} B   of {board['rooms'][a['memory']]:,} B" for a in m["arenas"]]
     lines += [f"    alive there {a['bytes']:>8,} B   {' = '.join(a['buffers'])}" for a in m["peak"]["alive"]]
     if m["ram_bytes"] is not None:
         lines += [

@@ -5,7 +5,7 @@ import pytest
 from edgec import board, firmware
 from edgec.errors import UsageError
 
-EMULATED = ["cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m33", "cortex-m4", "cortex-m55", "cortex-m7"]
+EMULATED = ["cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m33", "cortex-m4", "cortex-m55", "cortex-m7", "cortex-m7-tcm"]
 GOOD = """
 name = "mine"
 description = "a board"

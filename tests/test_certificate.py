@@ -121,7 +121,7 @@ def test_a_lower_bound_of_things_that_need_not_be_alive_is_noticed(models):
     for p in wrong["pieces"]:  # side by side, so that nothing else is wrong
         p["offset"] = -(-at // 16) * 16
         at = p["offset"] + p["parts"][0][1]
-    wrong["arena_bytes"] = at
+    wrong["arena_bytes"], wrong["arenas"] = at, [[0, at]]
     names = [[b["name"] for b in wrong["buffers"] if b["piece"] == k] for k in range(len(wrong["pieces"]))]
     wrong["lower_bound"] |= {
         "bytes": sum(p["parts"][0][1] for p in wrong["pieces"]),

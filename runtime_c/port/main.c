@@ -30,7 +30,13 @@ enum exit_code {
 
 extern uint32_t link_stack_bottom[], link_stack_top[]; /* link.ld */
 
-EC_ARENA static uint8_t arena[FW_MODEL_ARENA_BYTES] EC_ALIGNED(16);
+#define DEFINE(variable, in, bytes) static uint8_t variable[bytes] EC_ALIGNED(16) __attribute__((section(in)));
+#define PLACE(variable, in, bytes) variable,
+#define BYTES(variable, in, bytes) bytes,
+
+FW_MODEL_ARENAS(DEFINE)
+static void *const arenas[] = {FW_MODEL_ARENAS(PLACE)};
+static const size_t arena_bytes[] = {FW_MODEL_ARENAS(BYTES)};
 static char command_line[512];
 static fw_model_t model;
 static int32_t trace_file;
@@ -165,6 +171,18 @@ static uint32_t read_cycles(void)
 
 /* ---- the model ---------------------------------------------------------------------------------------------- */
 
+/* The byte at this offset, which counts through the arenas one after the other. */
+static const uint8_t *in_arenas(uint32_t offset)
+{
+    unsigned i = 0u;
+
+    while (i + 1u < sizeof arenas / sizeof arenas[0] && offset >= arena_bytes[i]) {
+        offset -= (uint32_t)arena_bytes[i];
+        i++;
+    }
+    return (const uint8_t *)arenas[i] + offset;
+}
+
 /* Overrides the model's weak hook, which is called after each step. */
 void fw_model_hook(const fw_model_t *m, unsigned step)
 {
@@ -175,7 +193,7 @@ void fw_model_hook(const fw_model_t *m, unsigned step)
     if (trace_file != NO_FILE) {
         trace_failed = trace_failed || semihost_write(trace_file, head, 8u) != 8u ||
                        (!trace_cycles &&
-                        semihost_write(trace_file, &arena[fw_model_steps[step].offset], head[1]) != head[1]);
+                        semihost_write(trace_file, in_arenas(fw_model_steps[step].offset), head[1]) != head[1]);
     }
     cycles_at = read_cycles(); /* what this function takes is nobody's */
 }
@@ -183,10 +201,12 @@ void fw_model_hook(const fw_model_t *m, unsigned step)
 /* What an uninitialised arena holds must not matter: on the host it holds something else. */
 static int start_model(void)
 {
-    for (uint32_t i = 0u; i < FW_MODEL_ARENA_BYTES; i++) {
-        arena[i] = 0xA5u;
+    for (unsigned k = 0u; k < sizeof arenas / sizeof arenas[0]; k++) {
+        for (size_t i = 0u; i < arena_bytes[k]; i++) {
+            ((uint8_t *)arenas[k])[i] = 0xA5u;
+        }
     }
-    return fw_model_init(&model, arena, FW_MODEL_ARENA_BYTES) == EC_OK ? EXIT_DONE : EXIT_INIT;
+    return fw_model_place(&model, arenas, arena_bytes) == EC_OK ? EXIT_DONE : EXIT_INIT;
 }
 
 /* A run of the model between paint and measurement. */
