@@ -2,13 +2,15 @@
 
 ratio: size to lower bound, the largest sum of live bytes. The instances are known to fit 1,048,576 bytes, which is
 given as the goal. Beside it two simpler ways: greedy takes the largest first, first fit takes items as they are born;
-each at the lowest free offset.
+each at the lowest free offset. With a number as argument: the instances so many times more, their rows shuffled, which
+leads the search elsewhere: how much its time is a matter of luck.
 """
 from __future__ import annotations
 
 import csv
 import os
 import random
+import sys
 import time
 from pathlib import Path
 
@@ -51,11 +53,23 @@ def measure(label: str, items: list[Item], goal: int) -> None:
           f"{greedy / bound:6.3f} {plain / bound:9.3f}   {proof}", flush=True)
 
 
+def spread(label: str, items: list[Item], times: int) -> None:
+    seconds, fit = [], 0
+    for seed in range(1, times + 1):
+        shuffled = random.Random(seed).sample(items, len(items))
+        start = time.perf_counter()
+        fit += place(shuffled, CAPACITY, WORK).size <= CAPACITY
+        seconds.append(time.perf_counter() - start)
+    print(f"{label:10} {fit} of {times} fit, {min(seconds):.2f} to {max(seconds):.2f} s", flush=True)
+
+
 def main() -> None:
     print(f"{'':10} items     bound     bytes  ratio      time       work   greedy first fit")
     files = sorted((DATA / "minimalloc").glob("*.csv"))
     for path in files:
         measure(path.name.split(".")[0], instance(path), CAPACITY)
+    for path in files if len(sys.argv) > 1 else ():
+        spread(f"{path.name.split('.')[0]} shuffled", instance(path), int(sys.argv[1]))
     if not files:
         print(f"no MiniMalloc instances in {DATA / 'minimalloc'}: set EDGEC_DATA")
     for count in (30, 100, 300):
