@@ -64,7 +64,7 @@ def test_each_item_lies_in_one_memory_with_room(items, a, b):
 def test_one_memory_is_as_no_choice():
     graph = pipeline.simplify(onnx_in.from_model(MODELS["two_outputs"](), "m"))
     program = lower.lower(pipeline.run_passes(graph, pipeline.ABSORB + pipeline.LAYOUT))
-    alone, roomy = plan.plan(program), plan.plan(program, (Room("dtcm", 1 << 20, 1), Room("sram", 1 << 20, 4)))
+    alone, roomy = plan.plan(program), plan.plan(program, rooms=(Room("dtcm", 1 << 20, 1), Room("sram", 1 << 20, 4)))
     assert [a.memory for a in roomy.arenas] == ["dtcm"] and roomy.arena_bytes == alone.arena_bytes
     assert {n: b.offset for n, b in roomy.buffers.items()} == {n: b.offset for n, b in alone.buffers.items()}
 
@@ -72,7 +72,7 @@ def test_one_memory_is_as_no_choice():
 @pytest.fixture(scope="module")
 def split(models):
     graph = final_graph(models / "ic_int8.onnx")
-    return graph, plan.plan(lower.lower(graph, ("c99",)), SMALL)
+    return graph, plan.plan(lower.lower(graph, ("c99",)), rooms=SMALL)
 
 
 def test_the_interpreter_sees_the_same_bits(models, split):
