@@ -30,9 +30,9 @@ enum exit_code {
 
 extern uint32_t link_stack_bottom[], link_stack_top[]; /* link.ld */
 
-#define DEFINE(variable, in, bytes) static uint8_t variable[bytes] EC_ALIGNED(16) __attribute__((section(in)));
-#define PLACE(variable, in, bytes) variable,
-#define BYTES(variable, in, bytes) bytes,
+#define DEFINE(variable, in, bytes) static uint8_t variable[(bytes)] EC_ALIGNED(16) __attribute__((section(in)));
+#define PLACE(variable, in, bytes) (variable),
+#define BYTES(variable, in, bytes) (bytes),
 
 FW_MODEL_ARENAS(DEFINE)
 static void *const arenas[] = {FW_MODEL_ARENAS(PLACE)};
