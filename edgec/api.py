@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .ir import Graph
     from .pipeline import Compiled
     from .toolchain import Firmware
+    from .tune import Choice
     from .validation import Tolerance, ValidationResult
 
 GOALS = ("balanced", "ram", "time", "size")
@@ -94,6 +95,7 @@ def build(
     compile: bool = True,
     dump_ir: str | Path | None = None,
     stream_input: str = "",
+    tuned: Choice | None = None,
     on_event: OnEvent | None = None,
 ) -> BuildResult:
     """Compiles an ONNX file to a C99 package in `out` (default build/<name>/<board>), and that to firmware.
@@ -103,20 +105,24 @@ def build(
     ram, flash: budgets in bytes, below what the board has. shapes: symbolic input shapes by input name.
     compile False: the package only. dump_ir: a directory for the text of the IR after every pass.
     stream_input: "window" or "sliding": the input is pushed row by row and never whole in memory; see edgec/push.py.
+    tuned: the goal and the kernels that `edgec tune` found (tune.read), instead of `goal`.
 
     Raises UsageError, ModelError, UnsupportedError, BudgetError or ToolchainError; nothing is left then.
     """
     from . import board as boards, report, store
 
     tell = on_event or _silent
+    goal = goal if tuned is None else tuned.goal
     _check_choices(goal, stream_input)
     target = boards.load(board)
-    c_name = _c_name(model, name)
-    directory = Path(out) if out is not None else Path("build") / c_name / target.name
+    prefix = c_name(model, name)
+    directory = Path(out) if out is not None else Path("build") / prefix / target.name
     compiler = _find_compiler(target) if compile else None
     with store.staged(directory) as stage:
         source = _source(model, data, recipe, shapes, tell)
-        compiled = _compile_graph(source.graph, target, goal, c_name, dump_ir, ram, flash, stream_input, tell)
+        compiled = _compile_graph(
+            source.graph, target, goal, prefix, dump_ir, ram, flash, stream_input, tell, tuned.layers if tuned else None
+        )
         _check_fits(report.make(compiled, target, None), ram, flash, "the weights alone")
         store.write_files(stage, compiled.files)
         store.write_files(stage, source.references)
@@ -135,7 +141,8 @@ def build(
             "board": board if board.endswith(".toml") else target.name,
             "goal": goal,
             "stream_input": stream_input,
-            "name": c_name,
+            "tuned": None if tuned is None else sorted(tuned.layers),
+            "name": prefix,
             "shapes": {k: list(v) for k, v in sorted((shapes or {}).items())},
             "data": bool(source.summary),
             "quantisation": (recipe or Recipe()).described() if source.summary else None,
@@ -173,7 +180,7 @@ def analyze(
     _check_choices(goal, stream_input)
     target = boards.load(board)
     source = _source(model, data, recipe, shapes, tell)
-    compiled = _compile_graph(source.graph, target, goal, _c_name(model, None), None, ram, flash, stream_input, tell)
+    compiled = _compile_graph(source.graph, target, goal, c_name(model, None), None, ram, flash, stream_input, tell)
     made = report.make(compiled, target, None, source.summary)
     problems = tuple(_excesses(made, ram, flash, "the weights alone"))
     checked = _checked_plan(json.loads(compiled.files[PLAN]), model) if check else None
@@ -394,7 +401,7 @@ def _phase(tell: OnEvent, name: str):
     tell(Event("phase", name, found["info"], time.perf_counter() - start))
 
 
-def _c_name(model: str | Path, name: str | None) -> str:
+def c_name(model: str | Path, name: str | None) -> str:
     """The prefix of files and C names: `name`, which must be usable as it is, or made from the file's name."""
     from . import pipeline
 
@@ -496,6 +503,7 @@ def _compile_graph(
     flash: int | None,
     stream_input: str,
     tell: OnEvent,
+    layers: frozenset[str] | None = None,
 ) -> Compiled:
     from . import pipeline
 
@@ -511,7 +519,8 @@ def _compile_graph(
         tell(Event("phase", phase, str(info or ""), seconds))
 
     return pipeline.compile_graph(
-        graph, board, goal=goal, name=name, dump_ir=dump_ir, ram=ram, flash=flash, stream_input=stream_input, on_phase=on_phase
+        graph, board, goal=goal, name=name, dump_ir=dump_ir, ram=ram, flash=flash, stream_input=stream_input, layers=layers,
+        on_phase=on_phase,
     )
 
 

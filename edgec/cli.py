@@ -148,13 +148,17 @@ def build(
     ] = None,
     stream_input: StreamInput = False,
     sliding: Sliding = False,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The choice of `edgec tune`, in place of -O.", show_default=False),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Compile a model to a C package and a firmware image.
 
     The package holds readable C99 without heap or libc, a Makefile, a firmware image for the board, and reports."""
-    from . import api, report
+    from . import api, report, tune as tuner
 
     console = Console(json)
     r = api.build(
@@ -171,6 +175,7 @@ def build(
         compile=not no_compile,
         dump_ir=dump_ir,
         stream_input=_stream_input(stream_input, sliding),
+        tuned=tuner.read(tuned, model, board) if tuned else None,
         on_event=console.event,
     )
     for line in report.bars(r.report):
@@ -457,6 +462,49 @@ def validate(
     console.result({"ok": result.ok, "reasons": list(result.reasons), **result.report})
     if not result.ok:
         raise typer.Exit(int(Exit.VALIDATION))
+
+
+@app.command(epilog=EXAMPLES + "  edgec tune kws.onnx -b cortex-m4\n  edgec build kws.onnx --tuned build/kws/cortex-m4.tuned.json")
+def tune(
+    model: Model,
+    board: BoardName = "cortex-m4",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The choice. [default: build/<name>/<board>.tuned.json]", show_default=False
+        ),
+    ] = None,
+    data: CalibrationData = None,
+    ram: Ram = None,
+    flash: Flash = None,
+    shape: Shape = None,
+    io: IoType = Io.int8,
+    calibration: Calibration = "auto",
+    recipe: RecipeFile = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure builds of a model under QEMU and keep the fastest that fits.
+
+    Candidates: every goal of -O and, where a layer has several kernels, those that measure best for it."""
+    from . import tune as tuner
+
+    console = Console(json)
+    found = tuner.run(
+        model,
+        board=board,
+        out=out,
+        on_event=console.event,
+        data=data,
+        recipe=_recipe(recipe, calibration, io),
+        ram=_size("--ram", ram),
+        flash=_size("--flash", flash),
+        shapes=_shapes(shape),
+    )
+    console.line()
+    console.line(tuner.text(found))
+    console.line(f"next: edgec build {model} -b {board} --tuned {found['path']}")
+    console.result({"ok": True, **found})
 
 
 @app.command(

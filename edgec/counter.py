@@ -18,8 +18,8 @@ _SOURCE = "port/qemu_profile.c"
 
 @dataclass(frozen=True)
 class Entry:
-    """What ran on behalf of a function without the functions of the list that it called. parent: place of the entry that
-    called it, -1 for the run. cycles: those of a Cortex-M4, a model."""
+    """What ran on behalf of a function without the functions of the list that it called. parent: place of the entry
+    that called it, -1 for the run. cycles: those of a Cortex-M4, a model."""
 
     parent: int
     function: str

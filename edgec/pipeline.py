@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from . import (
     loop_passes,
     loop_verify,
     lower,
+    order,
     placement,
     plan,
     plan_tie,
@@ -27,8 +28,9 @@ from . import (
 )
 from . import verify as spec
 from .board import Board
+from .errors import UsageError
 from .ir import Graph
-from .kernels.choice import affordable
+from .kernels.choice import WHOLE, Offer, affordable
 from .loops import Call, Program, program_text
 from .ops.conv import faster
 from .output import count_text, plural
@@ -65,6 +67,7 @@ LAYOUT = (
 CHANNELS = (
     channels.constant_layers,
     channels.constant_channels,
+    order.smallest_peak,
 )
 
 
@@ -99,13 +102,14 @@ class Compiled:
 
 
 def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: str | None = None, dump_ir: str | Path | None = None, ram: int | None = None,
-                  flash: int | None = None, stream_input: str = "", on_phase: Callable[[str, float, object], None] = lambda name, seconds, info: None) -> Compiled:
+                  flash: int | None = None, stream_input: str = "", layers: frozenset[str] | None = None, on_phase: Callable[[str, float, object], None] = lambda name, seconds, info: None) -> Compiled:
     """Graph -> C package for the board. name: the C prefix, by default the graph's name made an identifier.
     dump_ir: a folder that gets the text of the IR after every pass. goal "ram" streams layers row by row wherever that
     lowers the peak; "balanced" and "size" only where the arena would not fit `ram` or the board otherwise, and then the
     layers that cost the fewest cycles (`choose`); "time" never. "time" takes kernels that need more weights as far as
     `flash` and the board allow, "balanced" where that at most doubles the weights; see also `narrowed`.
     stream_input: "window" or "sliding": the input comes row by row (edgec/push.py); layers are streamed as for goal "ram".
+    layers: output tensors of the convolutions that get such kernels, instead of those that the goal and the costs choose.
     Raises UnsupportedError listing all nodes."""
     dump = _dumper(dump_ir)
     source, c_name = graph, c_identifier(name or graph.name)
@@ -125,7 +129,10 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
         dump("input_by_rows", str(graph))
     board = narrowed(graph, board, goal, flash)
     regions = _regions(graph, goal, stream_input)
-    fast = fast_layers(graph, board, goal, flash)
+    offered, room = offers(graph, board, goal, flash)
+    fast = affordable(offered, room) if layers is None else layers
+    if not fast <= offered.keys():
+        raise UsageError(f"there are no faster kernels for {', '.join(sorted(fast - offered.keys()))}", fix="tune again: edgec tune")
     program = phase("lower", lambda: _lowered(graph, board, regions, fast, dump, goal == "time"), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
     program = phase("plan", lambda: _planned(program, board, dump), _sizes)
     if goal == "time" and fast and limit and program.arena_bytes > limit:
@@ -143,7 +150,7 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
                   lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
     files |= {"plan.json": certificate.text(plan_json)}
     lost = {"channels": [asdict(x) for x in channels.losses(whole, graph)]}
-    return Compiled(source, graph, program, files, c_name, plan_json, _stats(graph, program, meta) | lost)
+    return Compiled(source, graph, program, files, c_name, plan_json, _stats(graph, program, meta) | lost | {"choices": _choices(graph, program, offered, room)})
 
 
 def _passed(graph: Graph, dump) -> tuple[Graph, Graph]:
@@ -211,12 +218,27 @@ def narrowed(graph: Graph, board: Board, goal: str, flash: int | None) -> Board:
     return replace(board, isa=tuple(i for i in board.isa if i not in WIDE_WEIGHTS or (goal != "size" and WIDE_WEIGHTS[i] * weights <= room)))
 
 
+def offers(graph: Graph, board: Board, goal: str, flash: int | None) -> tuple[dict[str, Offer], int]:
+    """The convolutions that could get faster kernels for whole tensors, by output tensor, and the flash for them in
+    bytes."""
+    if goal not in ("time", "balanced"):
+        return {}, 0
+    weights, room = _flash(graph, board, flash)
+    return faster(graph, board.isa), room if goal == "time" else min(room, weights)
+
+
 def fast_layers(graph: Graph, board: Board, goal: str, flash: int | None) -> frozenset[str]:
     """The convolutions that get faster kernels for whole tensors, by output tensor."""
-    if goal not in ("time", "balanced"):
-        return frozenset()
-    weights, room = _flash(graph, board, flash)
-    return affordable(faster(graph, board.isa), room if goal == "time" else min(room, weights))
+    return affordable(*offers(graph, board, goal, flash))
+
+
+def _choices(graph: Graph, program: Program, offered: Mapping[str, Offer], room: int) -> dict:
+    """room: bytes of flash for faster kernels. offers: each with its layer, ONNX nodes, bytes and whether it is taken."""
+    made = graph.producers()
+    taken = {o for s in program.steps for c in loop_verify.statements(s.body) for o in s.outputs
+             if isinstance(c, Call) and c.kernel in WHOLE}
+    return {"room": room, "offers": [{"layer": n, "origin": list(made[n].origin), "flash": o.flash, "taken": n in taken}
+                                     for n, o in offered.items()]}
 
 
 def lowering(board: Board, fast: frozenset[str]) -> Callable[[Graph, tuple[stream.Region, ...]], Program]:

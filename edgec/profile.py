@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import board as boards
-from . import counter, emulator, store
+from . import board as boards, counter, emulator, store
 from .board import Board
 from .counter import Entry
 from .errors import DeviceError, UsageError
@@ -37,8 +36,9 @@ def run(directory: Path, board_name: str | None = None, on: str = "qemu") -> dic
     unit: "cycles" on a Cortex-M4 or a board, else "instructions"; model: what they are. bounds: the least unit per
     multiply-accumulate that the core's instructions allow a direct (not Winograd) kernel, by element type. rows: in the
     order of the run, one for each step, or for each layer inside a streamed step: step, origin, op, kernel, macs, cost
-    (of the unit), per_mac, bound, share, alive_bytes (the most of the arena in use in the step), instructions. total: of
-    <name>_run. Raises UsageError where the package has no firmware or board_name is of another core."""
+    (of the unit), per_mac, bound, share, alive_bytes (the most of the arena in use in the step), instructions. total:
+    of <name>_run. Raises UsageError where the package has no firmware, and what counter.count and
+    emulator.cycles_on_board raise."""
     directory = Path(directory)
     manifest = store.read_manifest(directory)
     report = store.read_report(directory)
@@ -98,12 +98,12 @@ def _profile(board: Board, name: str, unit: str, model: str, rows: list[tuple[di
 
 def integer_bound(board: Board) -> float:
     """Instructions (cycles on the M4) per multiply-accumulate of int8: VMLADAVA.S8 does 16, SMLAD two, MLA one; the M0
-    multiplies and adds."""
+    multiplies and adds, two products at a time where weights are paired (isa thumb)."""
     if "mve" in board.isa:
         return 1 / 16
     if "dsp" in board.isa:
         return 0.5
-    return 2.0 if board.cpu in ("cortex-m0", "cortex-m0plus") else 1.0
+    return 2.0 if board.cpu in ("cortex-m0", "cortex-m0plus") and "thumb" not in board.isa else 1.0
 
 
 def float_bound(board: Board) -> float | None:
@@ -138,23 +138,25 @@ def _step(step: Mapping, k: int, entries: list[Entry]) -> list[tuple[dict, _Cost
         users = [x["macs"] for x, g in zip(step["layers"], runs, strict=True) if g == f]
         share = layer["macs"] / sum(users) if sum(users) else 1 / len(users)
         cost = costs[f]
-        rows.append((base | {"origin": layer["origin"], "op": layer["op"], "kernel": layer["kernel"],
-                             "macs": layer["macs"]}, _Cost(round(cost.instructions * share), round(cost.cycles * share))))
+        row = base | {k: layer[k] for k in ("origin", "op", "kernel", "macs")}
+        rows.append((row, _Cost(round(cost.instructions * share), round(cost.cycles * share))))
     for cost in (*costs.values(), *(_Cost(-c.instructions, -c.cycles) for _, c in rows)):  # what rounding left
         rest += cost
-    return [*rows, (base | {"origin": [], "op": SCHEDULE, "kernel": GENERATED, "macs": step["macs"] - sum(
-        x["macs"] for x in step["layers"])}, rest)]
+    macs = step["macs"] - sum(x["macs"] for x in step["layers"])
+    return [*rows, (base | {"origin": [], "op": SCHEDULE, "kernel": GENERATED, "macs": macs}, rest)]
 
 
 def text(p: Mapping, width: int = 40) -> str:
     """The profile as a table with its totals."""
     unit = p["unit"]
     rows = [(r["step"], " + ".join(r["origin"]) or r["op"], r["kernel"], r["macs"] or None, r["cost"],
-             _ratio(r["per_mac"]), _ratio(r["bound"]), f"{100 * r['share']:.1f} %", r["alive_bytes"]) for r in p["rows"]]
+             _ratio(r["per_mac"]), _ratio(r["bound"]), f"{100 * r['share']:.1f} %", r["alive_bytes"])
+            for r in p["rows"]]
     head = ("step", "ONNX nodes", "kernel", "MACs", unit, "per MAC", "bound", "share", "arena B")
     total = p["total"]
     per = f", {total['per_mac']:.3f} per multiply-accumulate ({count_text(total['macs'])})" if total["macs"] else ""
-    instructions = f", {total['instructions']:,} instructions" if total["instructions"] and unit != "instructions" else ""
+    known = total["instructions"] and unit != "instructions"
+    instructions = f", {total['instructions']:,} instructions" if known else ""
     return "\n".join([f"{p['name']} on {p['board']}", "", table(head, rows, width=width), "",
                       f"  {total['cost']:,} {unit}{per}{instructions}", f"  {p['model']}"])
 

@@ -20,6 +20,7 @@ from .errors import UnsupportedError
 from .ir import Graph, Node
 from .onnx_in import evaluate_ir
 from .ops.spatial import Reads
+from .order import cut_positions, last_uses
 from .stream import Group, Push, Region
 
 MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity")
@@ -91,7 +92,7 @@ def sliding_region(graph: Graph) -> Region:
     shapes = [stream.shape_of(graph, n) for n in graph.nodes]
     users = graph.consumers()
     best = None
-    for hi in stream.cut_positions(graph)[1:]:
+    for hi in cut_positions(graph, last_uses(graph))[1:]:
         if not all(s is not None and _moves_along(s) for s in shapes[:hi]):
             break
         output = graph.nodes[hi - 1].outputs[0]

@@ -32,6 +32,7 @@ def make(compiled: Compiled, board: Board, firmware: Firmware | None, quantisati
         "memory": _memory(compiled, firmware),
         "flash": _flash(compiled, firmware),
         "steps": s["steps"],
+        "choices": s["choices"],
         "channels": s["channels"],
         "float_islands": float_islands(s["steps"], g),
         "quantisation": dict(quantisation) if quantisation else None,

@@ -17,6 +17,7 @@ from .errors import UnsupportedError
 from .ir import Graph, Node
 from .ops import table
 from .ops.spatial import Reads, RowShape
+from .order import cut_positions, last_uses, section
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,8 @@ def smallest(found: Sequence[Stretch]) -> tuple[Stretch, ...]:
 def stretches(graph: Graph, pushed: bool = False) -> list[Stretch]:
     """Every region between two cuts, and whole tensors between neighbouring ones: O(cuts^2), in the order of their ends.
     pushed: what begins at the input is a region that takes its rows from the caller."""
-    cuts = cut_positions(graph)
+    last = last_uses(graph)
+    cuts = cut_positions(graph, last)
     shapes = [shape_of(graph, n) for n in graph.nodes]
     users = graph.consumers()
     found = []
@@ -121,7 +123,7 @@ def stretches(graph: Graph, pushed: bool = False) -> list[Stretch]:
         for i in range(j):
             lo, hi = cuts[i], cuts[j]
             if i == j - 1 and not (pushed and i == 0):
-                found.append(Stretch(lo, hi, None, _whole_peak(graph, lo, hi), i, j))
+                found.append(Stretch(lo, hi, None, section(graph, lo, hi, last).peak(), i, j))
             if all(shapes[k] is not None for k in range(lo, hi)):
                 made = _region(graph, lo, hi, shapes, users, pushed and i == 0)
                 if made is not None:
@@ -148,38 +150,6 @@ def no_rows(graph: Graph, shapes: Sequence[RowShape | None]) -> UnsupportedError
     first = next((n for n, s in zip(graph.nodes, shapes, strict=True) if s is None), graph.nodes[0] if graph.nodes else None)
     return UnsupportedError(f"the input cannot be taken row by row: {first.op if first else 'an empty graph'} needs all of it",
                             where=", ".join(first.origin) if first else graph.name, fix="build without --stream-input")
-
-
-def cut_positions(graph: Graph) -> list[int]:
-    """Positions in the node list (before node k) where at most one run-time tensor is alive, the two ends included."""
-    last = {i: k for k, n in enumerate(graph.nodes) for i in n.inputs}
-    born = {o: k for k, n in enumerate(graph.nodes) for o in n.outputs if o}
-    change = np.zeros(len(graph.nodes) + 2, int)
-    for t in {*born, *graph.inputs}:
-        end = len(graph.nodes) if t in graph.outputs else last.get(t, born.get(t, 0))
-        change[born.get(t, -1) + 1] += 1
-        change[end + 1] -= 1
-    alive = np.cumsum(change)
-    return [0, *(k for k in range(1, len(graph.nodes)) if alive[k] <= 1), len(graph.nodes)]
-
-
-def _whole_peak(graph: Graph, lo: int, hi: int) -> int:
-    """Bytes alive at the worst of the nodes lo..hi-1 when they run on whole tensors (views and in-place not counted)."""
-    inside = graph.nodes[lo:hi]
-    last = {i: k for k, n in enumerate(inside) for i in n.inputs if i and graph.const(i) is None}
-    alive, worst = {i for i in last if i not in {o for n in inside for o in n.outputs}}, 0
-    for k, n in enumerate(inside):
-        free = n.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")  # nearly always views
-        inputs = [i for i in n.inputs if i in alive]
-        inplace = table.OPS[n.op].rows is not None and n.op not in ("Conv", "MaxPool", "AveragePool")
-        inplace = inplace and any(last.get(i) == k for i in inputs)
-        alive |= {o for o in n.outputs if o}
-        size = sum(graph.type(t).nbytes for t in alive)
-        if free or inplace:
-            size -= max((graph.type(o).nbytes for o in n.outputs if o), default=0)
-        worst = max(worst, size)
-        alive -= {i for i in inputs if last[i] == k}
-    return worst
 
 
 def _region(graph: Graph, lo: int, hi: int, shapes: Sequence[RowShape | None], users, pushed: bool) -> tuple[Region, int] | None:

@@ -37,12 +37,15 @@
 
 /* Before a hot inner loop: loop control is 4 of its cycles on a Cortex-M3. */
 #if defined(__clang__)
+#define EC_UNROLL2 _Pragma("clang loop unroll_count(2)")
 #define EC_UNROLL4 _Pragma("clang loop unroll_count(4)")
 #define EC_UNROLL16 /* clang unrolls short loops of a known length by itself */
 #elif defined(__GNUC__)
+#define EC_UNROLL2 _Pragma("GCC unroll 2")
 #define EC_UNROLL4 _Pragma("GCC unroll 4")
 #define EC_UNROLL16 _Pragma("GCC unroll 16")
 #else
+#define EC_UNROLL2
 #define EC_UNROLL4
 #define EC_UNROLL16
 #endif

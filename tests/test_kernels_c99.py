@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from arm_core import CORES, build_core
 from dsp_program import Case, build_host, checksum, missing, qemu, run, write
-from edgec.kernels import pair
+from edgec.kernels import c99, pair
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # infinities and NaN on purpose
 KERNELS = [kernel_lib.C99, kernel_lib.RUNTIME / "kernel" / "thumb"]
@@ -170,7 +170,7 @@ def conv_case(rng, kind):
         rows, pad = padded_rows(rng, p, floats, np.float32(0))
         w, bias = floats(rng, *shape), floats(rng, p["out_c"])
         p = ordered(p, CONV) | float_end(rng)
-        return case("conv_f32", p, (rows, pad, w, bias, "out"), clamp(conv(p, rows, 0, w, bias), p))
+        return case("conv_f32", p, (rows, pad, c99.blocked(w, c99.CONV, groups), bias, "out"), clamp(conv(p, rows, 0, w, bias), p))
     end, mult = integer_end(rng, p["out_c"])
     rows, pad = padded_rows(rng, p, int8s, np.int8(rng.integers(-128, 128)))
     w, bias = int8s(rng, *shape), rng.integers(-20000, 20000, p["out_c"], np.int32)
@@ -196,11 +196,11 @@ def dwconv_case(rng, kind):
 
 
 def fc_case(rng, kind):
-    p = {"in_c": int(rng.integers(1, 40)), "out_c": int(rng.integers(1, 14))}
+    p = {"in_c": int(rng.integers(1, 40)), "out_c": int(rng.integers(1, 20))}
     if kind == "f32":
         x, w, bias = floats(rng, p["in_c"]), floats(rng, p["out_c"], p["in_c"]), floats(rng, p["out_c"])
         p |= float_end(rng)
-        return case("fc_f32", p, (x, w, bias, "out"), clamp(fc(p, x, w, bias), p))
+        return case("fc_f32", p, (x, c99.blocked(w, c99.FC), bias, "out"), clamp(fc(p, x, w, bias), p))
     end, mult = integer_end(rng, p["out_c"])
     x, w = int8s(rng, p["in_c"]), int8s(rng, p["out_c"], p["in_c"])
     bias = rng.integers(-20000, 20000, p["out_c"], np.int32)

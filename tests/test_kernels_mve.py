@@ -1,5 +1,5 @@
-"""The kernels of runtime_c/kernel/mve against numpy, exactly: on the host (simd/mve_on_host) through cffi under UBSan and
-as a program under ASan, and as Helium code under QEMU."""
+"""The kernels of runtime_c/kernel/mve against numpy, exactly: on the host (simd/mve_on_host) through cffi under UBSan
+and as a program under ASan, and as Helium code under QEMU."""
 from __future__ import annotations
 
 import shutil
@@ -16,8 +16,8 @@ from hypothesis import given, settings, strategies as st
 
 from edgec.kernels import mve
 
-HEADERS = ("conv_s8_mve.h", "fc_s8_mve.h", "dwconv_s8_mve.h", "add_s8.h", "mul_s8.h", "lut_s8.h", "maxpool_s8.h", "avgpool_s8.h")
 SAME = ("add", "mul", "lut", "maxpool", "avgpool")  # kernels that take what their c99 namesakes take
+HEADERS = ("conv_s8_mve.h", "fc_s8_mve.h", "dwconv_s8_mve.h", *(f"{name}_s8.h" for name in SAME))
 SHIFTS = (1, 8, 15, 21)
 
 
@@ -51,7 +51,8 @@ def shape_cases(seed):
         return np.random.default_rng(seed)
 
     found = [case("conv", layers.conv_layer(rng(), **s, f=f)) for s in layers.CONV_SHAPES.values() for f in SHIFTS]
-    found += [case("dwconv", layers.dwconv_layer(rng(), **s, f=f)) for s in layers.DWCONV_SHAPES.values() for f in (1, 8)]
+    shapes = layers.DWCONV_SHAPES.values()
+    found += [case("dwconv", layers.dwconv_layer(rng(), **s, f=f)) for s in shapes for f in (1, 8)]
     found += [case("fc", layers.conv_layer(rng(), 1, k, n, 1, 1, f=f)) for k, n in layers.FC_SHAPES for f in SHIFTS]
     return [c for c in found if c is not None]
 
@@ -153,9 +154,10 @@ def test_no_warnings(tmp_path, compiler, level):
         pytest.skip(f"absent: {cc}")
     text = "".join(f'#include "{h}"\n' for h in HEADERS)
     for kernel in ("conv_s8_mve", "dwconv_s8_mve"):  # parameters known only at run time
-        args = ("const int8_t *const *rows, const int8_t *pad, const int8_t *w, const int32_t *bias, const int32_t *mult, "
-                "int8_t *out, int8_t *scratch")
-        text += (f"void use_{kernel}(const ec_{kernel}_t *p, {args});\nvoid use_{kernel}(const ec_{kernel}_t *p, {args})\n"
+        args = ("const int8_t *const *rows, const int8_t *pad, const int8_t *w, const int32_t *bias, "
+                "const int32_t *mult, int8_t *out, int8_t *scratch")
+        text += (f"void use_{kernel}(const ec_{kernel}_t *p, {args});\n"
+                 f"void use_{kernel}(const ec_{kernel}_t *p, {args})\n"
                  f"{{ ec_{kernel}(p, rows, pad, w, bias, mult, out, scratch); }}\n")
     source = tmp_path / "all.c"
     source.write_text(text)

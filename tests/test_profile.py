@@ -111,7 +111,8 @@ def digits(tmp_path_factory):
     def build(name: str, goal: str):
         if (name, goal) not in built:
             out = tmp_path_factory.mktemp("digits") / "p"
-            built[name, goal] = edgec.build(DIGITS, data=DIGITS.with_name("digits_calib.npz"), board=name, goal=goal, out=out)
+            data = DIGITS.with_name("digits_calib.npz")
+            built[name, goal] = edgec.build(DIGITS, data=data, board=name, goal=goal, out=out)
         return built[name, goal]
 
     return build
@@ -135,7 +136,8 @@ def test_layers_make_up_the_run(digits, name, goal):
 
 def test_streamed_layers_cost_what_they_cost_alone(digits):
     def convolutions(goal: str) -> dict:
-        return {tuple(r["origin"]): r["cost"] for r in profile.run(digits("cortex-m3", goal).directory)["rows"] if r["op"] == "Conv"}
+        rows = profile.run(digits("cortex-m3", goal).directory)["rows"]
+        return {tuple(r["origin"]): r["cost"] for r in rows if r["op"] == "Conv"}
 
     rows, whole = convolutions("ram"), convolutions("balanced")
     assert len(rows) == len(whole) > 1

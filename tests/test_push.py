@@ -101,7 +101,7 @@ def test_sliding_int8_in_c(target, tmp_path):
     graph = onnx_in.from_model(quantised(temporal_model(), tmp_path, "QDQ", "int8", "int8", True), "m")
     c = emitted(graph, target, tmp_path / "rows", stream_input="sliding")
     emitted(graph, target, tmp_path / "whole")
-    rows, whole = (host.load(tmp_path / kind, simd_on_host=target == "cortex-m4") for kind in ("rows", "whole"))
+    rows, whole = (host.load(tmp_path / kind, simd_on_host=board.load(target).simd) for kind in ("rows", "whole"))
     assert rows.rows == 31 and whole.rows == 1 and c.program.rowwise.rows == 31
     frames = np.random.default_rng(5).normal(size=(100, 3)).astype(np.float32)
     seen = 0

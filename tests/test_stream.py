@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgec import board, host, loop_interp, loop_verify, lower, onnx_in, pipeline, plan, plan_tie, stream
+from edgec import board, host, loop_interp, loop_verify, lower, onnx_in, order, pipeline, plan, plan_tie, stream
 from networks import NETWORKS, final_graph, samples
 from test_small_models import MODELS, quantised
 
@@ -28,7 +28,7 @@ def planned(graph, regions, isa=("c99",)):
 
 def widest(graph):
     """The longest region that the graph allows, whether it saves memory or not."""
-    cuts, shapes, users = stream.cut_positions(graph), [stream.shape_of(graph, n) for n in graph.nodes], graph.consumers()
+    cuts, shapes, users = order.cut_positions(graph, order.last_uses(graph)), [stream.shape_of(graph, n) for n in graph.nodes], graph.consumers()
     stretches = sorted(((b - a, a, b) for a in cuts for b in cuts if b > a and all(shapes[a:b])), reverse=True)
     for _, a, b in stretches:
         found = stream._region(graph, a, b, shapes, users, False)

@@ -10,6 +10,7 @@ from . import dsp, dwplane, mve, pair, wino
 from .cost import cycles
 
 Params = Mapping[str, int]
+WHOLE = ("wino_s8_dsp", "dwplane_s8_dsp")  # kernels for whole tensors
 
 
 class Packed(NamedTuple):

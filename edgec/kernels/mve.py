@@ -19,8 +19,8 @@ SPREAD = 8               # channels that a depthwise layer spreads out at a time
 
 
 def packed(kind: str, params: Params, w: Array, bias: Array, mult: Array) -> Packing | None:
-    """The weights of a layer (conv, dwconv or fc), by name, and the bytes of scratch its kernel <kind>_s8_mve takes; None
-    where that does not take the layer."""
+    """The weights of a layer (conv, dwconv or fc), by name, and the bytes of scratch its kernel <kind>_s8_mve takes;
+    None where that does not take the layer."""
     if kind == "fc":
         return _dots(w[None], bias, mult), _up(params["in_c"], VECTOR) if params["in_c"] % VECTOR else 0
     if kind == "conv":

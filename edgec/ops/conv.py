@@ -9,6 +9,7 @@ import numpy as np
 
 from ..fixed import Multiplier, bounds, multiplier, requant
 from ..ir import Graph, Node
+from ..kernels import c99
 from ..kernels.choice import Offer, Packed, integer_kernel, plane_kernel, plane_offer, winograd_kernel, winograd_offer
 from ..kernels.dwplane import Plane, cut, in_place
 from ..loops import Bin, Call, Const, Fn, For, If, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
@@ -163,7 +164,7 @@ def _packed(ctx: Lowering, node: Node, win: Window, fast: bool = False) -> Packe
     if x_t.q is None:
         lo, hi = node.attrs.get("clip") or (-np.inf, np.inf)
         bias = np.zeros(oc, np.float32) if bias is None else bias.astype(np.float32)
-        packed = w if kind == "conv" else w.reshape(oc, *w.shape[1:3]).transpose(1, 2, 0)
+        packed = c99.blocked(w, c99.CONV, params["groups"]) if kind == "conv" else w.reshape(oc, *w.shape[1:3]).transpose(1, 2, 0)
         return Packed(f"{kind}_f32", (("weights", packed), ("bias", bias)), None, params | {"flo": float(lo), "fhi": float(hi)})
     folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
     lo, hi = bounds(y_t.q, node.attrs.get("clip"))

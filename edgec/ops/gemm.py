@@ -9,6 +9,7 @@ import numpy as np
 
 from ..fixed import bounds, multiplier, requant
 from ..ir import Node
+from ..kernels import c99
 from ..kernels.choice import integer_kernel
 from ..loops import Bin, Call, Const, For, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
 from .base import Lowering, Op
@@ -46,7 +47,7 @@ def lower_gemm(ctx: Lowering, node: Node) -> list[Stmt]:
         lo, hi = node.attrs.get("clip") or (-np.inf, np.inf)
         params |= {"flo": float(lo), "fhi": float(hi)}
         kernel = f"{kind}_f32"
-        weights = [ctx.rom(w, "weights"), ctx.rom(np.zeros(n, np.float32) if bias is None else bias.astype(np.float32), "bias")]
+        weights = [ctx.rom(c99.blocked(w, c99.FC if m == 1 else c99.CONV), "weights"), ctx.rom(np.zeros(n, np.float32) if bias is None else bias.astype(np.float32), "bias")]
     else:
         folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
         lo, hi = bounds(y_t.q, node.attrs.get("clip"))
