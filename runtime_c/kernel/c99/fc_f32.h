@@ -17,15 +17,16 @@ EC_KERNEL void ec_fc_f32_8(const ec_fc_f32_t *p, const float *x, const float *w,
     float a0 = bias[0], a1 = bias[1], a2 = bias[2], a3 = bias[3], a4 = bias[4], a5 = bias[5], a6 = bias[6], a7 = bias[7];
     EC_UNROLL4
     for (int32_t i = 0; i < p->in_c; i++, w += 8) {
-        const float x0 = x[i];
-        a0 = a0 + x0 * w[0];
-        a1 = a1 + x0 * w[1];
-        a2 = a2 + x0 * w[2];
-        a3 = a3 + x0 * w[3];
-        a4 = a4 + x0 * w[4];
-        a5 = a5 + x0 * w[5];
-        a6 = a6 + x0 * w[6];
-        a7 = a7 + x0 * w[7];
+        const float x0 = x[i], w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3], w4 = w[4], w5 = w[5], w6 = w[6], w7 = w[7];
+        EC_BARRIER(); /* loads that follow each other take a cycle less */
+        a0 = a0 + x0 * w0;
+        a1 = a1 + x0 * w1;
+        a2 = a2 + x0 * w2;
+        a3 = a3 + x0 * w3;
+        a4 = a4 + x0 * w4;
+        a5 = a5 + x0 * w5;
+        a6 = a6 + x0 * w6;
+        a7 = a7 + x0 * w7;
     }
     out[0] = ec_clampf(a0, p->flo, p->fhi);
     out[1] = ec_clampf(a1, p->flo, p->fhi);
