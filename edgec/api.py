@@ -36,6 +36,7 @@ PLAN = "plan.json"
 
 OnEvent = Callable[[Event], None]
 Shapes = Mapping[str, Sequence[int]]
+Constants = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,7 @@ def build(
     ram: int | None = None,
     flash: int | None = None,
     shapes: Shapes | None = None,
+    constants: Constants | None = None,
     compile: bool = True,
     dump_ir: str | Path | None = None,
     stream_input: str = "",
@@ -103,6 +105,7 @@ def build(
     data: calibration samples (see `data.load`): a float model is quantised with them, as `recipe` says (default: all
     improvements, int8 inputs and outputs). goal: one of GOALS.
     ram, flash: budgets in bytes, below what the board has. shapes: symbolic input shapes by input name.
+    constants: values of inputs that are known now and leave the interface, such as axes and target shapes.
     compile False: the package only. dump_ir: a directory for the text of the IR after every pass.
     stream_input: "window" or "sliding": the input is pushed row by row and never whole in memory; see edgec/push.py.
     tuned: the goal and the kernels that `edgec tune` found (tune.read), instead of `goal`.
@@ -119,7 +122,7 @@ def build(
     directory = Path(out) if out is not None else Path("build") / prefix / target.name
     compiler = _find_compiler(target) if compile else None
     with store.staged(directory) as stage:
-        source = _source(model, data, recipe, shapes, tell)
+        source = _source(model, data, recipe, shapes, tell, constants)
         compiled = _compile_graph(
             source.graph, target, goal, prefix, dump_ir, ram, flash, stream_input, tell, tuned.layers if tuned else None
         )
@@ -420,18 +423,19 @@ def _check_choices(goal: str, stream_input: str = "") -> None:
 
 
 def _source(
-    model: str | Path, data: str | Path | None, recipe: Recipe | None, shapes: Shapes | None, tell: OnEvent
+    model: str | Path, data: str | Path | None, recipe: Recipe | None, shapes: Shapes | None, tell: OnEvent,
+    constants: Constants | None = None,
 ) -> _Source:
     """Imports the model, and quantises it where there are data and it is not quantised yet."""
     from . import data as datasets, onnx_in, store
 
     path = Path(model)
     with _phase(tell, "import") as phase:
-        graph = onnx_in.load(path, {k: tuple(v) for k, v in (shapes or {}).items()} or None)
+        graph = onnx_in.load(path, {k: tuple(v) for k, v in (shapes or {}).items()} or None, constants)
         phase["info"] = plural(len(graph.nodes), "node")
     for note in graph.notes:
         tell(Event("note", info=note))
-    original = _self_contained(path)
+    original = onnx_in.with_constants_bytes(_self_contained(path), constants or {})
     files = {"model": {"file": path.name, "sha256": store.sha256_file(path)}, "data": None}
     if data is None:
         return _Source(graph, {REFERENCE: original}, None, files)
@@ -651,20 +655,8 @@ def _trace_entries(compiled: Compiled) -> list[dict]:
 
 
 def operators() -> list[dict]:
-    """The ONNX operators that edgec compiles: name, element types, and how each runs on int8 ("" where in float)."""
-    from .ops import table
+    """The ONNX operators that edgec compiles: name, opsets, element types, how each runs on int8 ("" where in float), kernels
+    (none: a loop nest), and the inputs that must be constants."""
+    from .ops import catalogue
 
-    said = {"integer": "integer kernel", "lut": "table", "move": "moves bytes", "": ""}
-    known = [
-        {"name": n, "dtypes": list(op.dtypes), "int8": said.get(op.quant, op.quant)}
-        for n, op in table.OPS.items()
-        if _is_onnx(n)
-    ]
-    known += [{"name": n, "dtypes": [], "int8": "rewritten by others"} for n in table.REWRITTEN]
-    return sorted(known, key=lambda o: ("." in o["name"], o["name"]))
-
-
-def _is_onnx(name: str) -> bool:
-    import onnx
-
-    return not name.startswith("edgec.") and ("." in name or onnx.defs.has(name))
+    return catalogue.operators()

@@ -75,6 +75,10 @@ Shape = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME=N,N,..", help="Shape of an input that the model leaves open. Repeatable."),
 ]
+Const = Annotated[
+    list[str] | None,
+    typer.Option("--const", metavar="NAME=V,V,..", help="Value of an input that is known now, such as axes. Repeatable."),
+]
 Optimise = Annotated[Goal, typer.Option("-O", "--goal", help="What to favour.")]
 Ram = Annotated[str | None, typer.Option("--ram", metavar="SIZE", help="RAM that the model may use, such as 64k.")]
 Flash = Annotated[
@@ -131,6 +135,7 @@ def build(
     ram: Ram = None,
     flash: Flash = None,
     shape: Shape = None,
+    const: Const = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -172,6 +177,7 @@ def build(
         ram=_size("--ram", ram),
         flash=_size("--flash", flash),
         shapes=_shapes(shape),
+        constants=_constants(const),
         compile=not no_compile,
         dump_ir=dump_ir,
         stream_input=_stream_input(stream_input, sliding),
@@ -618,8 +624,9 @@ def ops(json: Json = False, debug: Debug = False) -> None:
     found = api.operators()
     console.line(
         table(
-            ("operator", "element types", "int8"),
-            [(o["name"], _types(o["dtypes"]), o["int8"]) for o in found],
+            ("operator", "opsets", "element types", "int8", "kernels", "constant inputs"),
+            [(o["name"], o["opsets"], _types(o["dtypes"]), o["int8"], ", ".join(o["kernels"]) or "loop nest",
+              ", ".join(o["constant"])) for o in found],
             indent="",
             width=70,
         )
@@ -735,6 +742,20 @@ def _shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
                 f"--shape {text} is not NAME=N,N,..", fix="write --shape input=1,3,96,96 with whole numbers from 1 on"
             )
         found[name] = shape
+    return found or None
+
+
+def _constants(texts: list[str] | None) -> dict[str, list[float]] | None:
+    """axes=0,2 -> {"axes": [0, 2]}; whole numbers stay whole."""
+    found = {}
+    for text in texts or ():
+        name, _, values = text.rpartition("=")
+        try:
+            found[name] = [float(v) if set(v) & set(".eEnN") else int(v) for v in values.split(",")]
+        except ValueError:
+            name = ""
+        if not name:
+            raise UsageError(f"--const {text} is not NAME=V,V,..", fix="write --const axes=0,2 with numbers")
     return found or None
 
 

@@ -109,7 +109,7 @@ def _loop(m, node, a) -> None:
     _require(m, not (rows and lives), node, "a run-time condition decides the number of turns")
     for o, c in zip(node.output, carried, strict=False):
         m.bind(o, c)
-    for o, row, info in zip(node.output[len(carried):], rows, body.output[1 + len(carried):], strict=True):
+    for o, row in zip(node.output[len(carried):], rows, strict=True):
         if o:
             _require(m, bool(row), node, "no turns")
             stack(m, row, 0, o, m.label(node))
@@ -259,4 +259,4 @@ _RULES: dict[str, Callable] = {
     "OptionalGetElement": _get_element,
 }
 OPERATORS = tuple(_RULES)
-STATIC = {"Loop": (0, 1), "SplitToSequence": (1,), "SequenceInsert": (2,), "SequenceErase": (1,), "SequenceAt": (1,)}
+STATIC = {"If": (0,), "Loop": (0, 1), "SplitToSequence": (1,), "SequenceInsert": (2,), "SequenceErase": (1,), "SequenceAt": (1,)}

@@ -98,6 +98,13 @@ class _Lowering(Lowering):
                 self.add(tensor, "output" if tensor in self.graph.outputs else "arena")
         return self.of[tensor]
 
+    def bytes(self, tensor: str) -> str:
+        source = self.buffer(tensor)
+        b = self.buffers[source]
+        name = self.identifier(f"{tensor}_bytes")
+        self.buffers[name] = Buffer(name, "uint8", b.nbytes, "arena", alias=b.alias or source)
+        return name
+
     def rom(self, data: np.ndarray, hint: str) -> str:
         data = np.ascontiguousarray(data).reshape(-1)
         key = (str(data.dtype), data.tobytes())

@@ -77,6 +77,11 @@ def from_model(model: onnx.ModelProto, name: str, shapes: Mapping[str, tuple[int
     return graph
 
 
+def with_constants_bytes(raw: bytes, constants: Mapping[str, np.ndarray]) -> bytes:
+    """A serialised model with inputs replaced by constants."""
+    return _with_constants(onnx.ModelProto.FromString(raw), constants).SerializeToString() if constants else raw
+
+
 def _with_constants(model: onnx.ModelProto, constants: Mapping[str, np.ndarray]) -> onnx.ModelProto:
     """The model with inputs replaced by constants."""
     if not constants:
@@ -87,9 +92,15 @@ def _with_constants(model: onnx.ModelProto, constants: Mapping[str, np.ndarray])
         if name not in inputs:
             raise UsageError(f"--const names an input that the model does not have: {name}",
                              fix="its inputs: " + ", ".join(inputs))
-        dtype = helper.tensor_dtype_to_np_dtype(inputs[name].type.tensor_type.elem_type)
+        t = inputs[name].type.tensor_type
+        value = np.asarray(value).astype(helper.tensor_dtype_to_np_dtype(t.elem_type))
+        declared = _static(t)
+        if declared is not None and declared.shape != value.shape:
+            if declared.size != value.size:
+                raise UsageError(f"--const {name} has {value.size} values", fix=f"the input is {declared}")
+            value = value.reshape(declared.shape)
         model.graph.input.remove(inputs[name])
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value).astype(dtype), name))
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
     return model
 
 
@@ -335,6 +346,9 @@ class _Import:
         op = table.OPS.get(node.op_type)
         if node.op_type in table.BOUNDED and domain == "":
             return self.bounded(node, domain)
+        if node.op_type == "STFT" and all(i in self.tensors for i in node.input[1::2] if i):  # ONNX's inference forgets `onesided`
+            n = self.upgrade(node, domain)
+            return op.infer(n, [self.tensors[i].type if i else None for i in n.inputs], [self.value(i) for i in n.inputs])
         present = [i for i in node.input if i]
         if domain in ("", "ai.onnx.ml") and onnx.defs.has(node.op_type, domain):
             schema = onnx.defs.get_schema(node.op_type, self.opsets.get(domain, 1), domain)
@@ -379,6 +393,7 @@ class _Import:
             if output:
                 if t.size == 0:
                     self.constant(output, np.zeros(t.shape, numpy_type(t.dtype)))
+                    node.output[node.output[:].index(output)] = ""
                     continue
                 self.tensors[output] = Tensor(output, t, source=output)
         if any(o and self.tensors[o].data is None for o in outputs):
@@ -416,6 +431,8 @@ class _Import:
                     a.pop("axis", None)
                 for k in ("broadcast", "consumed_inputs", "is_test"):
                     a.pop(k, None)
+                if op == "PRelu" and second == 1 and first > 2 and self.tensors[inputs[1]].type.size > 1 and self.value(inputs[1]) is not None:
+                    inputs[1] = const("slope", self.value(inputs[1]).reshape(-1, *[1] * (first - 2)), dtype)
                 if op == "Reshape" and "shape" in a:
                     inputs.append(const("shape", a.pop("shape"), np.int64))
                 if op == "Pad" and "paddings" in a:
@@ -442,6 +459,13 @@ class _Import:
                 inputs.append(const("scales", a.pop("scales"), np.float32))
             elif op == "Transpose":
                 a.setdefault("perm", tuple(reversed(range(len(self.tensors[inputs[0]].type.shape)))))
+            elif op == "Dropout" and len(inputs) > 2 and inputs[2]:
+                training, ratio = self.value(inputs[2]), self.value(inputs[1]) if inputs[1] else np.float32(0.5)
+                if training is None or ratio is None or training.any() and ratio.any():
+                    raise UnsupportedError("Dropout in training mode: random numbers", where=name, fix="export with model.eval()")
+                inputs = inputs[:1]
+            elif op == "DFT" and opset < 20:
+                a.setdefault("axis", 1)
             elif op == "Dropout":
                 a.pop("ratio", None)
                 inputs = inputs[:1]

@@ -11,8 +11,9 @@ EC_KERNEL double ec_min_f64(double a, double b) { return b < a || b != b ? b : a
 EC_KERNEL double ec_max_f64(double a, double b) { return a < b || b != b ? b : a; }
 
 EC_KERNEL bool ec_isnan_double(double x) { return x != x; }
-EC_KERNEL bool ec_isinf_double(double x) { return x == x && x - x != 0.0; }
 EC_KERNEL double ec_abs_double(double x) { return x < 0.0 ? -x : x == 0.0 ? 0.0 : x; }
+/* Halving leaves zero and the infinities alone. */
+EC_KERNEL bool ec_isinf_double(double x) { return x != 0.0 && x * 0.5 == x; }
 
 /* Conversions truncate toward zero and saturate; NaN becomes 0. The bounds are exact. */
 EC_KERNEL int64_t ec_f64_to_i64(double x)
@@ -72,13 +73,14 @@ EC_KERNEL double ec_round_double(double x)
 /* The exact remainder with the sign of x: doubles of |y| are taken away, which is exact. */
 EC_KERNEL double ec_fmod_double(double x, double y)
 {
-    double r = ec_abs_double(x), d = ec_abs_double(y), t;
+    const double d = ec_abs_double(y);
+    double r = ec_abs_double(x);
 
-    if (!(r - r == 0.0) || d == 0.0 || d != d) {
-        return (x * y) / (x * y);
+    if (ec_isnan_double(x) || ec_isinf_double(x) || ec_isnan_double(y) || d == 0.0) {
+        return (double)EC_NAN;
     }
-    while (r >= d) {
-        t = d;
+    while (r >= d && !ec_isinf_double(d)) {
+        double t = d;
         while (t <= r * 0.5) {
             t += t;
         }
@@ -87,21 +89,26 @@ EC_KERNEL double ec_fmod_double(double x, double y)
     return x < 0.0 ? -r : r;
 }
 
-/* Newton's iteration from the float square root of a number scaled to [1, 4); the last bit may be off by one. */
+/* Newton's iteration on a number scaled to [1, 4); the last bit may be off by one. */
 EC_KERNEL double ec_sqrt_double(double x)
 {
-    double scale = 1.0, y, r;
+    double scale = 1.0, y = x;
 
-    if (!(x > 0.0) || x - x != 0.0) {
-        return x == 0.0 || x > 0.0 ? x : x - x == 0.0 ? (x - x) / (x - x) : x;
+    if (x == 0.0 || ec_isnan_double(x) || (x > 0.0 && ec_isinf_double(x))) {
+        return x;
     }
-    for (y = x; y >= 4.0; y *= 0.25) {
+    if (x < 0.0) {
+        return (double)EC_NAN;
+    }
+    while (y >= 4.0) {
+        y *= 0.25;
         scale *= 2.0;
     }
-    for (; y < 1.0; y *= 4.0) {
+    while (y < 1.0) {
+        y *= 4.0;
         scale *= 0.5;
     }
-    r = 0.5 + 0.5 * y;
+    double r = 0.5 + 0.5 * y;
     for (int32_t k = 0; k < 6; k++) {
         r = 0.5 * (r + y / r);
     }

@@ -48,11 +48,12 @@ from edgec import board, dtypes, onnx_in, pipeline, toolchain  # noqa: E402
 from edgec.errors import EdgecError, Exit, UnsupportedError  # noqa: E402
 from edgec.ops import table  # noqa: E402
 
+HARNESS = Path(__file__).read_bytes()
 TABLE = Path(__file__).with_suffix(".txt")
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "light")
 BATCH = 40  # cases that one gcc compiles
 CACHE = Path(os.environ.get("EDGEC_CONFORMANCE_CACHE", Path(tempfile.gettempdir()) / f"edgec-conformance-{os.getuid()}"))
-NUMBERS = 3_000_000  # weights that a case may have: more of them as text take gigabytes to compile
+NUMBERS = 12_000_000  # weights that a case may have: more of them as text take gigabytes to compile
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,22 +142,48 @@ def _proto(path: Path, type_: onnx.TypeProto):
 # --- compiling ---------------------------------------------------------------------------------------
 
 
+def input_names(model: onnx.ModelProto) -> list[str]:
+    """The inputs that data are for: old models list their weights too."""
+    weights = {i.name for i in model.graph.initializer}
+    return [i.name for i in model.graph.input if i.name not in weights]
+
+
 def fixed_inputs(model: onnx.ModelProto) -> list[str]:
-    """The model's inputs that some operator must know at compile time."""
-    given = {i.name for i in model.graph.input}
-    wanted = []
-    for node in model.graph.node:
-        op = table.OPS.get(f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type)
-        static = op.static if op is not None else table.STATIC.get(node.op_type, ())
-        wanted += [node.input[k] for k in static if k < len(node.input) and node.input[k] in given]
-    return list(dict.fromkeys(wanted))
+    """The model's inputs that some operator must know at compile time, through shape arithmetic too."""
+    given = [i.name for i in model.graph.input]
+    makers: dict[str, list[onnx.NodeProto]] = {}
+    for node in _all_nodes(model.graph):
+        for o in node.output:
+            makers.setdefault(o, []).append(node)
+    wanted = [node.input[k] for node in _all_nodes(model.graph) for k in _static(node) if k < len(node.input)]
+    seen: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name and name not in seen:
+            seen.add(name)
+            for node in makers.get(name, ()):
+                if node.op_type not in ("Shape", "Size"):
+                    wanted += [*node.input, *(i for a in node.attribute for n in _all_nodes(a.g) for i in n.input)]
+    return [n for n in given if n in seen]
+
+
+def _static(node: onnx.NodeProto) -> tuple[int, ...]:
+    op = table.OPS.get(f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type)
+    return table.STATIC.get(node.op_type, ()) + (op.static if op is not None else ())
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for a in node.attribute:
+            yield from _all_nodes(a.g)
 
 
 def prepare(case: Case, k: int) -> Unit:
     """The case's C for one data set, or a verdict. Inputs are fixed only where it is refused otherwise."""
     unit = _prepare(case, k, [])
     if unit.verdict.startswith("refused"):
-        names = dict(zip([i.name for i in case.model.graph.input], case.sets[k][0], strict=False))
+        names = dict(zip(input_names(case.model), case.sets[k][0], strict=False))
         fixed = [n for n in fixed_inputs(case.model) if isinstance(names.get(n), np.ndarray)]
         again = _prepare(case, k, fixed) if fixed else unit
         return again
@@ -165,8 +192,7 @@ def prepare(case: Case, k: int) -> Unit:
 
 def _prepare(case: Case, k: int, fixed: list[str]) -> Unit:
     inputs, outputs = case.sets[k]
-    names = [i.name for i in case.model.graph.input]
-    values = dict(zip(names, inputs, strict=False))
+    values = dict(zip(input_names(case.model), inputs, strict=False))
     unit = Unit(case, inputs, outputs, tuple(fixed), values=values)
     try:
         shapes = {n: _shape(v) for n, v in values.items() if n not in fixed and _dynamic(case.model, n)}
@@ -266,6 +292,8 @@ def _leaf(values: Mapping[str, Any], name: str):
 def compare(u: Unit, found: dict[str, np.ndarray]) -> str:
     graph = u.compiled.source
     for info, want in zip(u.case.model.graph.output, u.outputs, strict=False):
+        if not info.name:
+            continue
         got = outcome(graph, info.name, found, want)
         for g, w in zip(got, want if isinstance(want, list) else [want], strict=True):
             problem = difference(g, w, u.case)
@@ -337,7 +365,7 @@ def compiled(units: list[tuple[Unit, str]]) -> Iterable[tuple[Unit, str, str]]:
     """(unit, key, verdict) of units that have C."""
     todo = []
     for u, key in units:
-        text = hashlib.sha256(repr(sorted(u.compiled.files.items())).encode() + _content(u.case)).hexdigest()
+        text = hashlib.sha256(HARNESS + repr(sorted(u.compiled.files.items())).encode() + _content(u.case)).hexdigest()
         known = _cached(text)
         if known is not None:
             yield u, key, known
@@ -379,7 +407,7 @@ def _content(case: Case) -> bytes:
 @functools.cache
 def sources() -> bytes:
     """The hash of everything that a verdict depends on besides the case."""
-    h = hashlib.sha256(onnx.__version__.encode() + Path(__file__).read_bytes())
+    h = hashlib.sha256(onnx.__version__.encode() + HARNESS)
     for folder in ("edgec", "templates", "runtime_c"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -400,7 +428,9 @@ def _keep(key: str, verdict: str) -> None:
 
 def run_all(names: list[str], jobs: int) -> dict[str, str]:
     """The verdicts of cases, in several processes."""
-    batches = [names[k:k + BATCH] for k in range(0, len(names), BATCH)]
+    sources()  # before the processes part: what they compile is what is loaded now
+    small = [n for n in names if not n.startswith("light")]
+    batches = [[n] for n in names if n.startswith("light")] + [small[k:k + BATCH] for k in range(0, len(small), BATCH)]
     if jobs == 1 or len(batches) == 1:
         return dict(sorted(item for b in batches for item in judge(b).items()))
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=8) as pool:

@@ -33,6 +33,7 @@ class Op:
     quant: how Q/DQ pairs are absorbed: "integer" (an integer kernel exists for quantised types), "lut" (any unary
         function of int8: a table), "move" (moves elements; input and output share their quantisation), "" (float only).
     dtypes: element types that the lowering takes, for `edgec ops`.
+    kernels: hand-written ones in runtime_c/kernel, for `edgec ops`; none: a loop nest.
     static: positions of inputs that must be constants: they decide shapes or the order of loops.
     """
 
@@ -45,6 +46,7 @@ class Op:
     dtypes: tuple[str, ...] = ("float32",)
     rows: tuple[Callable[..., Any], Callable[..., Any]] | None = None
     static: tuple[int, ...] = ()
+    kernels: tuple[str, ...] = ()
 
 
 REQUIRED = object()
@@ -65,6 +67,8 @@ class Lowering:
     def value(self, tensor: str) -> Array | None: ...
     def buffer(self, tensor: str) -> str:
         """The buffer that holds a tensor (constants become rom buffers on first use)."""
+    def bytes(self, tensor: str) -> str:
+        """A view of a run-time tensor's buffer as bytes."""
     def rom(self, data: Array, hint: str) -> str:
         """A rom buffer with this content; equal contents share one."""
     def scratch(self, nbytes: int, hint: str) -> str:

@@ -151,7 +151,8 @@ def _depth_to_space(node, a, x):
 
 def _space_to_depth(node, a, x):
     (n, c, h, w), b = x.shape, a.blocksize
-    return [(x.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4), (n, c * b**2, h // b, w // b))]
+    order = (0, 3, 5, 1, 2, 4) if a.mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    return [(x.reshape(n, c, h // b, b, w // b, b).transpose(order), (n, c * b**2, h // b, w // b))]
 
 
 # --- index maps ---------------------------------------------------------------------------------
@@ -396,7 +397,7 @@ OPS = (
     viewed("Expand", _expand, static=(1,)),
     viewed("Tile", _tile, static=(1,)),
     viewed("DepthToSpace", _depth_to_space, {"blocksize": REQUIRED, "mode": "DCR"}),
-    viewed("SpaceToDepth", _space_to_depth, {"blocksize": REQUIRED}),
+    viewed("SpaceToDepth", _space_to_depth, {"blocksize": REQUIRED, "mode": "DCR"}),
     mapped("Pad", _pad, {"mode": "constant"}, static=(1, 2, 3)),
     mapped("Gather", _gather, {"axis": 0}, gatherer("Gather", {"axis": 0}, _gather_plan, _gather_reference)),
     mapped("Resize", _resize, resize.SCHEMA, resize.INTERPOLATED, (1, 2, 3)),

@@ -4,6 +4,7 @@ Formulas: the ONNX operator pages. X is [time][batch][input], or [batch][time][i
 """
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 from .code import Code, Tensor, index_of, select, written
@@ -25,7 +26,7 @@ def activations(a, default: list[str], directions: int) -> list[list]:
         alpha, beta = (given[k].pop(0) if name in ALPHA_BETA and given[k] and (k == "alpha" or ALPHA_BETA[name][1]) else d
                        for k, d in zip(("alpha", "beta"), ALPHA_BETA.get(name, (0, 0)), strict=True))
         formula = OWN.get(name) or FORMULAS[name][0]
-        found.append(lambda x, f=formula, o=SimpleNamespace(alpha=alpha, beta=beta): f(o, x))
+        found.append(partial(formula, SimpleNamespace(alpha=alpha, beta=beta)))
     return [found[k:k + len(default)] for k in range(0, len(found), len(default))]
 
 

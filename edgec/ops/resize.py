@@ -73,14 +73,20 @@ def nearest(a, x: Array, n: int) -> Array:
 
 def taps(node, a, x: Array, n: int) -> tuple[Array, Array]:
     """Indices and float32 weights [output size][taps] of the neighbours of each coordinate."""
-    require(a.mode in ("linear", "bilinear", "cubic") and not a.antialias, node,
-            f"mode {a.mode}" + " with antialias" * a.antialias)
-    require(a.coordinate_transformation_mode != CROP, node, f"{CROP} with interpolation")
-    count = 4 if a.mode == "cubic" else 2
-    i = np.floor(x)[:, None] + np.arange(count) - (count // 2 - 1)
-    d, c = np.abs(x[:, None] - i), a.cubic_coeff_a
+    require(a.mode in ("linear", "bilinear", "cubic"), node, f"mode {a.mode}")
+    outside = (x < 0) | (x > n - 1) if a.coordinate_transformation_mode == CROP else np.zeros(len(x), bool)
+    require(not outside.any() or not a.extrapolation_value, node, "interpolation with an extrapolation value")
+    reach = 2 if a.mode == "cubic" else 1
+    step = float(x[1] - x[0]) if len(x) > 1 else n / len(x)
+    stretch = 1 / max(step, 1.0) if a.antialias else 1.0  # the filter covers all pixels that become one
+    first = int(np.floor(-reach / stretch)) + 1
+    i = np.floor(x)[:, None] + np.arange(first, 2 - first)
+    d, c = np.abs(x[:, None] - i) * stretch, a.cubic_coeff_a
     near, far = ((c + 2) * d - (c + 3)) * d * d + 1, ((c * d - 5 * c) * d + 8 * c) * d - 4 * c
-    w = 1 - d if count == 2 else np.where(d <= 1, near, far)
+    w = np.clip(1 - d, 0, 1) if reach == 1 else np.where(d <= 1, near, np.where(d < 2, far, 0))
+    if a.antialias:
+        w /= w.sum(1, keepdims=True)
+    w = np.where(outside[:, None], 0, w)
     if a.exclude_outside:
         w = np.where((i < 0) | (i >= n), 0, w)
         w /= w.sum(1, keepdims=True)

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..ir import TensorType
 from .code import Code, Tensor, inside, select, written
-from .nest import axis_of
+from .nest import axis_of, require
 from .scalar import FLOAT, E, cast, lift, where
 
 
@@ -106,7 +107,15 @@ def stft(c: Code, a, signal: Tensor, frame_step: Tensor, window: Tensor | None =
         transform(c, n, False, read, write, y.shape[2])
 
 
+def _stft_infer(node, types, values):
+    (batch, length, _), window = types[0].shape, types[2] if len(types) > 2 else None
+    require(all(values[k] is not None for k in range(1, len(types), 2) if types[k]), node, "run-time frame step or length")
+    n = int(values[3].reshape(-1)[0]) if len(values) > 3 and values[3] is not None else window.size
+    frames = (length - n) // int(values[1].reshape(-1)[0]) + 1
+    return [TensorType(types[0].dtype, (batch, frames, n // 2 + 1 if node.attrs.get("onesided", 1) else n, 2))]
+
+
 OPS = (
     written("DFT", dft, {"axis": -2, "inverse": 0, "onesided": 0}, FLOAT, static=(1, 2)),
-    written("STFT", stft, {"onesided": 1}, FLOAT, static=(1, 3)),
+    written("STFT", stft, {"onesided": 1}, FLOAT, static=(1, 3), infer=_stft_infer),
 )

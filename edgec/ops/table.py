@@ -11,6 +11,7 @@ from . import (
     elementwise,
     gemm,
     linear,
+    ml,
     movement,
     pool,
     quantised,
@@ -25,7 +26,7 @@ from . import (
 from .base import Lowering, Op
 
 FAMILIES = (conv, gemm, pool, softmax, elementwise, movement, reduce, quantised, windows, linear, recurrent, selecting,
-            sampling, signal)
+            sampling, signal, ml)
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 OPS |= {name: quantised.by_type(OPS[name]) for name in quantised.INTEGER}
 
@@ -51,10 +52,18 @@ def _either(op: Op, nest: Op) -> Op:
 OPS |= {n.name: _either(OPS[n.name], n) for n in (windows.CONV_NEST, *windows.POOL_NESTS, linear.SOFTMAX_NEST, linear.MATMUL_NEST)}
 # Operators whose output sizes depend on data: node, rank -> the counted axis of each output, None for one of full size.
 BOUNDED = {name: lambda node, rank: selecting.counted_axes(node.op, node.attrs, rank) for name in selecting.BOUNDED}
-STATIC: dict[str, tuple[int, ...]] = dict(CONTROL)  # as Op.static, for operators that become others at import
+FUNCTIONS = {"Range": (0, 1, 2), "ConstantOfShape": (0,), "MelWeightMatrix": (0, 1, 2, 3, 4), "CenterCropPad": (1,), "AffineGrid": (1,),
+             **dict.fromkeys(("HannWindow", "HammingWindow", "BlackmanWindow"), (0,)), "Dropout": (1, 2)}
+STATIC: dict[str, tuple[int, ...]] = CONTROL | FUNCTIONS  # as Op.static, for operators that become others at import
 
 # Operators that passes/normalise.py rewrites into others; they have no lowering of their own.
 REWRITTEN = frozenset({"GlobalAveragePool", "GlobalMaxPool"})
+
+
+KERNELS = {"Conv": ("conv", "dwconv"), "Gemm": ("fc", "conv"), "MaxPool": ("maxpool",), "AveragePool": ("avgpool",),
+           "Softmax": ("softmax",), "Add": ("add_s8",), "Sub": ("add_s8",), "Mul": ("mul_s8",),
+           **{name: ("lut_s8",) for name, op in OPS.items() if op.quant == "lut"}}
+OPS |= {name: replace(OPS[name], kernels=kernels) for name, kernels in KERNELS.items()}
 
 
 def known(domain: str, op: str) -> bool:
