@@ -17,17 +17,17 @@ from .stream import Region
 
 
 def lower(graph: Graph, isa: tuple[str, ...] = ("c99",), regions: tuple[Region, ...] = (), fast: frozenset[str] = frozenset(),
-          unrolled: bool = False) -> Program:
+          unrolled: tuple[str, ...] = ()) -> Program:
     """The program of a graph whose every node has an operator record; arena offsets are not set yet. Each region becomes
     one step that runs its layers interleaved. fast: convolutions, by output tensor, that take the kernel of conv.faster.
-    unrolled: convolutions get code for their number of taps.
+    unrolled: which of conv, fc get code for their number of taps.
 
     Raises UnsupportedError that lists every node that cannot be lowered."""
     return _Lowering(graph, isa, regions, fast, unrolled).run()
 
 
 class _Lowering(Lowering):
-    def __init__(self, graph: Graph, isa: tuple[str, ...], regions: tuple[Region, ...], fast: frozenset[str], unrolled: bool):
+    def __init__(self, graph: Graph, isa: tuple[str, ...], regions: tuple[Region, ...], fast: frozenset[str], unrolled: tuple[str, ...]):
         self.graph, self.isa, self.fast, self.unrolled = graph, isa, fast, unrolled
         self.region_of = {id(n): r for r in regions for n in r.nodes}
         self.pool: dict[str, int] | None = None  # inside a region: bytes of each working buffer that its groups share

@@ -133,10 +133,10 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
     fast = affordable(offered, room) if layers is None else layers
     if not fast <= offered.keys():
         raise UsageError(f"there are no faster kernels for {', '.join(sorted(fast - offered.keys()))}", fix="tune again: edgec tune")
-    program = phase("lower", lambda: _lowered(graph, board, regions, fast, dump, goal == "time"), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
+    program = phase("lower", lambda: _lowered(graph, board, regions, fast, dump, UNROLLED.get(goal, ())), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
     program = phase("plan", lambda: _planned(program, board, dump), _sizes)
     if goal == "time" and fast and limit and program.arena_bytes > limit:
-        program = _planned(_lowered(graph, board, regions, frozenset(), dump, goal == "time"), board, dump)
+        program = _planned(_lowered(graph, board, regions, frozenset(), dump, UNROLLED.get(goal, ())), board, dump)
     if goal in ("balanced", "size") and not stream_input and limit and program.arena_bytes > limit:
         unstreamed = cost.cycles(program)
         kinds = dict.fromkeys((fast, frozenset()))  # the faster kernels need more scratch
@@ -200,6 +200,7 @@ def _streamed(regions) -> str:
     return f", {sum(len(r.nodes) for r in regions)} layers streamed in {len(regions)} regions" if regions else ""
 
 
+UNROLLED = {"time": ("conv", "fc"), "ram": ("conv",)}  # code for a layer's number of taps; that of fc takes RAM
 CODE_BYTES = 32 << 10  # set aside for code when flash is shared out
 
 
@@ -256,7 +257,7 @@ def _more(cycles: float, than: float) -> str:
     return f"{100 * (cycles / than - 1):+.1f} %" if than else "+0.0 %"
 
 
-def _lowered(graph: Graph, board: Board, regions, fast: frozenset[str], dump, unrolled: bool = False) -> Program:
+def _lowered(graph: Graph, board: Board, regions, fast: frozenset[str], dump, unrolled: tuple[str, ...] = ()) -> Program:
     program = lower.lower(graph, board.isa, regions, fast, unrolled)
     dump("lower", program_text(program))
     loop_verify.verify(program, "lower")

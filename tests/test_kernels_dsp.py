@@ -120,7 +120,8 @@ def _rows(rows, pad):
 
 def conv_case(params, rows, pad, w, bias, mult, unrolled=0):
     assert dsp.conv_accepts(params, w, bias) is None
-    return _call("conv_s8_dsp", params | {"unrolled": unrolled}, _rows(rows, pad), dsp.conv_pack(params, w, bias, mult),
+    params = params | {"unrolled": dsp.conv_unrolled(params) if unrolled else 0}
+    return _call("conv_s8_dsp", params, _rows(rows, pad), dsp.conv_pack(params, w, bias, mult),
                  dsp.conv_scratch(params), conv_reference(params, rows, pad, w, bias, mult))
 
 

@@ -39,6 +39,7 @@ def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarra
         pays = kind != "dwconv" or dsp.dwconv_pays(params)
         if pays and accepts(params, shaped, bias, *extra) is None:
             own = params | ({} if kind == "dwconv" else {"unrolled": int(unrolled)})
+            own |= {"unrolled": dsp.conv_unrolled(params)} if unrolled and kind == "conv" else {}
             return Packed(f"{kind}_s8_dsp", (("weights", pack(own, shaped, bias, mult)),), scratch(own), own)
     if "thumb" in isa and kind != "dwconv" and params.get("groups", 1) == 1:
         taps = w.reshape(oc, -1)

@@ -94,6 +94,13 @@ def _columns(params: Params) -> int:
     return columns if simple and halves and kw > 2 * stride and columns >= kw + stride else 0
 
 
+def conv_unrolled(params: Params) -> int:
+    """Tap pairs that an unrolled loop of simd/dsp/ec_mmu.h takes at a time; 0: none divides them."""
+    runs, run = _runs(params)
+    pairs = max(2, runs * ((run + 1) // 2))
+    return pairs if pairs <= 32 or pairs == 64 else next((n for n in range(32, 15, -1) if pairs % n == 0), 0)
+
+
 def conv_accepts(params: Params, w: Array, bias: Array) -> str | None:
     """None, or why kernel/dsp/conv_s8_dsp.h cannot compute the layer exactly."""
     return _mm_accepts(params, w, bias)

@@ -173,7 +173,7 @@ def _packed(ctx: Lowering, node: Node, win: Window, fast: bool = False) -> Packe
         return winograd_kernel(params, w, folded.astype(np.int32), mul_.m)
     if fast:
         return plane_kernel(_plane(win, oc), int(x_t.q.zero_point), params, w[..., 0], folded.astype(np.int32), mul_.m)
-    return integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m, ctx.unrolled)
+    return integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m, "conv" in ctx.unrolled)
 
 
 def _constants(graph: Graph, node: Node) -> tuple[Array, Array | None]:

@@ -52,7 +52,7 @@ def lower_gemm(ctx: Lowering, node: Node) -> list[Stmt]:
         folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
         lo, hi = bounds(y_t.q, node.attrs.get("clip"))
         params |= {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
-        best = integer_kernel(kind, ctx.isa, params, w.reshape(n, 1, 1, k), folded.astype(np.int32), mul_.m, ctx.unrolled)
+        best = integer_kernel(kind, ctx.isa, params, w.reshape(n, 1, 1, k), folded.astype(np.int32), mul_.m, kind in ctx.unrolled)
         kernel, params, weights = best.kernel, best.params, [ctx.rom(data, hint) for hint, data in best.weights]
         scratch = [] if best.scratch is None else [ctx.scratch(best.scratch, kernel) if best.scratch else ctx.buffer(node.outputs[0])]
     x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])

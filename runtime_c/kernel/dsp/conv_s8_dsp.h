@@ -8,7 +8,7 @@
 #include "rows_s8.h"
 
 /* Columns, channels and taps of the row; groups divides in_c and out_c. c, f: see ec_requant. lo, hi: clamp.
- * unrolled: 1: with code of its own for the layer's number of taps. */
+ * unrolled: tap pairs that an unrolled loop (ec_mmu.h) takes at a time, a divisor of all; 0: a loop for any number. */
 typedef struct {
     int32_t in_w, in_c, out_w, out_c, kh, kw, stride_w, dilation_w, pad_left, groups, c, f, lo, hi, unrolled;
 } ec_conv_s8_dsp_t;
@@ -134,21 +134,6 @@ EC_KERNEL int32_t ec_convd_batch(const ec_conv_s8_dsp_t *p)
     return pairs <= 16 && pairs * (p->out_c / p->groups) <= 512 ? 4 : 1;
 }
 
-/* Tap pairs that an unrolled loop takes at a time: all up to 32, else the most that divide them; 0: none do. */
-EC_KERNEL int32_t ec_convd_chunk(const ec_conv_s8_dsp_t *p)
-{
-    const int32_t pairs = ec_convd_pairs(p);
-    if (pairs <= 32) {
-        return pairs;
-    }
-    for (int32_t n = 32; n >= 16; n--) {
-        if (pairs % n == 0) {
-            return n;
-        }
-    }
-    return 0;
-}
-
 #define EC_CONVD_SHIFT(f_, n, even, odd)                                                                               \
     if (p->f == f_ && chunk == n && chunks == 1) {                                                                     \
         ec_mmu_##f_##_##n(x, w, out, next, out_end, p->c, count, step, x_step);                                        \
@@ -164,12 +149,13 @@ EC_KERNEL int32_t ec_convd_chunk(const ec_conv_s8_dsp_t *p)
 EC_KERNEL void ec_convd_mm(const ec_conv_s8_dsp_t *p, const uint32_t *x, const uint32_t *w, int8_t *out, int32_t next,
                            const int8_t *out_end, int32_t count, int32_t step, int32_t x_step)
 {
-    const int32_t pairs = ec_convd_pairs(p), chunk = ec_convd_chunk(p), chunks = chunk > 0 ? pairs / chunk : 0;
-    if (p->unrolled == 0 || chunk == 0) {
+    const int32_t pairs = ec_convd_pairs(p), chunk = p->unrolled, chunks = chunk > 0 ? pairs / chunk : 0;
+    if (chunk == 0) {
         ec_mm2(x, w, out, next, out_end, pairs, p->c, p->f, count, step, x_step);
     } else {
         EC_MMU_ALL(EC_CONVD_ONE)
         EC_CONVD_ONE(32)
+        EC_CONVD_ONE(64)
         EC_MMU_LARGE(EC_CONVD_MANY)
         EC_CONVD_MANY(32)
     }

@@ -77,6 +77,7 @@
 EC_MMU_ALL(EC_MMU_MAKE)
 EC_MMU_LARGE(EC_MMU_MAKES)
 EC_MMU_MAKE(32)
+EC_MMU_MAKE(64)
 EC_MMU_MAKES(32)
 
 /* Four taps of one pixel by four outputs, 19 cycles: r2, r3 their pairs, r4-r7 the weights; sums S0 T01 S2 T23 in r8-r11.
