@@ -338,8 +338,14 @@ class _NotLinear(Exception):
 
 
 def collapse_loops(p: Program) -> Program:
-    """Two loops, one directly inside the other, become one where every index steps evenly across both."""
-    return replace(p, steps=tuple(replace(f, body=_collapsed(f.body)) for f in p.steps))
+    """Two loops, one directly inside the other, become one where every index steps evenly across both; but not the loop
+    over the ticks of a streamed step, which the plan is checked against."""
+    def body(f: Function) -> tuple[Stmt, ...]:
+        if not f.groups:
+            return _collapsed(f.body)
+        return tuple(replace(s, body=_collapsed(s.body)) if isinstance(s, For) else s for s in f.body)
+
+    return replace(p, steps=tuple(replace(f, body=body(f)) for f in p.steps))
 
 
 def _collapsed(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
