@@ -5,6 +5,7 @@ not fit give a network that silently does not work.
 """
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -40,6 +41,13 @@ class Dataset:
     def first(self, n: int) -> Dataset:
         """The first n samples (all where there are fewer)."""
         return self._part(slice(n))
+
+    def digest(self) -> str:
+        """SHA-256 of the inputs: names and values."""
+        h = hashlib.sha256()
+        for name, a in self.inputs.items():
+            h.update(name.encode() + np.ascontiguousarray(a).tobytes())
+        return h.hexdigest()
 
     def every(self, n: int, start: int) -> Dataset:
         """Samples start, start + n, start + 2n ..."""

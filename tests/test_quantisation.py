@@ -215,6 +215,14 @@ def test_a_profile_is_collected_once(tmp_path, monkeypatch):
     assert to_onnx(first.graph) == to_onnx(second.graph)
 
 
+def test_a_profile_is_of_its_samples():
+    """The halves that steps are tried on have statistics of their own, and so have other samples."""
+    g, profiles = outliers(), {}
+    for data in (samples(g, 10), samples(g, 10)):
+        quantise_model(g, data, Recipe("minmax", without=("equalise", "bias", "rounding")), profiles=profiles)
+    assert len(profiles) == 6 and len({float(p.tensors["x"].mean_hi) for p in profiles.values()}) == 6
+
+
 def test_a_file_that_is_no_profile(tmp_path):
     for content in (b"PK", b""):
         (tmp_path / "p.npz").write_bytes(content)

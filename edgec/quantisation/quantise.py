@@ -94,7 +94,7 @@ def quantise_model(graph: Graph, dataset: Dataset, recipe: Recipe = DEFAULT, *,
                    profiles: dict[str, Profile] | None = None, progress: Progress | None = None) -> Quantised:
     """Calibrates a float graph (ONNX operators, best after `pipeline.simplify`) on the dataset and quantises it.
 
-    profiles: statistics by `fingerprint`, which are used, and to which new ones are added. progress(what, done, total).
+    profiles: statistics by the digests of graph and samples, which are used, and to which new ones are added. progress(what, done, total).
     UsageError: an unknown option, or the model is quantised already. ModelError: it computes NaN or infinity.
     """
     plan(graph, recipe.checked().io, recipe.bits)
@@ -233,7 +233,7 @@ class _Run:
         return replace(s, ranges=found, scales=scales(s.graph, s.plan, found))
 
     def profile(self, graph: Graph, p: Plan, samples: Dataset) -> Profile:
-        key, names = f"{fingerprint(graph)}/{len(samples)}", _measured(graph, p)
+        key, names = f"{fingerprint(graph)}/{samples.digest()}", _measured(graph, p)
         known = self.profiles.get(key)
         if known is None or any(t not in known.tensors for t in names):
             known = collect_statistics(graph, samples, names, lambda d, n: self.tell("calibrating", d, n))

@@ -133,7 +133,7 @@ def _merged(counts: np.ndarray) -> np.ndarray:
 
 
 def save(profiles: Mapping[str, Profile], path: Path) -> None:
-    """Writes profiles, by fingerprint, as one .npz file of plain arrays."""
+    """Writes profiles, by what they are of, as one .npz file of plain arrays."""
     held = {"format": np.int64(PROFILE_FORMAT), "models": np.array(list(profiles), dtype=str)}
     for m, profile in enumerate(profiles.values()):
         names, stats = list(profile.tensors), list(profile.tensors.values())
@@ -149,7 +149,7 @@ def save(profiles: Mapping[str, Profile], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Profile]:
-    """Profiles that `save` wrote, by fingerprint. UsageError: it is no such file."""
+    """Profiles that `save` wrote, by what they are of. UsageError: it is no such file."""
     try:
         with np.load(path, allow_pickle=False) as z:
             if int(z["format"]) != PROFILE_FORMAT:
