@@ -2,7 +2,9 @@
 
 Equalise channels, choose ranges, choose weight scales, correct biases, round weights. Each step is tried with one half
 of the samples and judged by the error at the network's outputs on the other half (`simulate.py`), both ways round: what
-only fits the samples that it was made from shows there. What was kept is then done with all samples.
+only fits the samples that it was made from shows there. Only the extremes of tensors are of the first half both times,
+so that ranges are judged on samples that they hold and on others alike: two halves judged on each other alone ask for
+more room than all samples together need. What was kept is then done with all samples.
 """
 from __future__ import annotations
 
@@ -94,7 +96,8 @@ def quantise_model(graph: Graph, dataset: Dataset, recipe: Recipe = DEFAULT, *,
                    profiles: dict[str, Profile] | None = None, progress: Progress | None = None) -> Quantised:
     """Calibrates a float graph (ONNX operators, best after `pipeline.simplify`) on the dataset and quantises it.
 
-    profiles: statistics by the digests of graph and samples, which are used, and to which new ones are added. progress(what, done, total).
+    profiles: statistics by the digests of graph and samples, which are used, and to which new ones are added.
+    progress(what, done, total).
     UsageError: an unknown option, or the model is quantised already. ModelError: it computes NaN or infinity.
     """
     plan(graph, recipe.checked().io, recipe.bits)
@@ -174,6 +177,7 @@ class _Run:
             graph = with_biases(graph)
         wanted = judged(graph) if self.improve else ()
         steps = self.decided(graph, wanted) if wanted else []
+        self.measured_on = self.dataset
         done = self.calibrated(graph, self.dataset)
         for step in steps:
             done = step(done, self.dataset)
@@ -183,13 +187,14 @@ class _Run:
     def decided(self, graph: Graph, wanted: tuple[str, ...]) -> list[Step]:
         """The steps that lower the error on samples that they were not made from."""
         halves = [self.dataset.every(2, k) for k in (0, 1)] if len(self.dataset) >= SPLIT_SAMPLES else [self.dataset]
+        self.measured_on = halves[0]
         judges = [h.first(JUDGED_SAMPLES) for h in reversed(halves)]
         self.judges = [Simulator(j, float_values(graph, j, wanted)) for j in judges]
         states, kept = [self.calibrated(graph, h) for h in halves], []
         before = self.error(states)
         for name in (s for s in IMPROVEMENTS if s in self.improve):
             tried = []
-            for step in self.variants(name, states, halves):
+            for step in self.variants(name, states):
                 made = [step(s, h) for s, h in zip(states, halves, strict=True)]
                 if None not in made:
                     tried.append((self.error(made), step, made))
@@ -206,11 +211,11 @@ class _Run:
         """On the half that each state was not made from."""
         return sum(j.error(self.write(s)) for j, s in zip(self.judges, states, strict=True)) / len(states)
 
-    def variants(self, name: str, states: list[_State], halves: list[Dataset]) -> list[Step]:
+    def variants(self, name: str, states: list[_State]) -> list[Step]:
         """The steps that go by a name of IMPROVEMENTS."""
         if name == "equalise":
             return [partial(self.equalise, most=most) for most in (1.0, 0.5)]
-        return [self.searched(states, halves) if name == "ranges" else getattr(self, name)]
+        return [self.searched(states) if name == "ranges" else getattr(self, name)]
 
     def write(self, state: _State) -> Graph:
         return write(state.graph, state.plan, state.scales, self.io, self.method)
@@ -228,12 +233,14 @@ class _Run:
 
     def ranged(self, s: _State, samples: Dataset) -> _State:
         """The state with ranges of these samples, weights to the nearest."""
-        stats = self.profile(s.graph, s.plan, samples).tensors
+        stats = self.profile(s.graph, s.plan).tensors
         found = {t: choose(stats[t], m) for t, m in s.methods.items()}
         return replace(s, ranges=found, scales=scales(s.graph, s.plan, found))
 
-    def profile(self, graph: Graph, p: Plan, samples: Dataset) -> Profile:
-        key, names = f"{fingerprint(graph)}/{samples.digest()}", _measured(graph, p)
+    def profile(self, graph: Graph, p: Plan) -> Profile:
+        """Of `measured_on`."""
+        samples, names = self.measured_on, _measured(graph, p)
+        key = f"{fingerprint(graph)}/{samples.digest()}"
         known = self.profiles.get(key)
         if known is None or any(t not in known.tensors for t in names):
             known = collect_statistics(graph, samples, names, lambda d, n: self.tell("calibrating", d, n))
@@ -241,21 +248,20 @@ class _Run:
         return known
 
     def equalise(self, s: _State, samples: Dataset, most: float) -> _State | None:
-        new, pairs = equalise(s.graph, self.profile(s.graph, s.plan, samples), most)
+        new, pairs = equalise(s.graph, self.profile(s.graph, s.plan), most)
         return self.calibrated(new, samples) if pairs else None
 
-    def searched(self, states: list[_State], halves: list[Dataset]) -> Step:
+    def searched(self, states: list[_State]) -> Step:
         """The step that takes each tensor's best method."""
         if self.method != "auto":
             return lambda state, samples: None
-        stats = [self.profile(s.graph, s.plan, h).tensors for s, h in zip(states, halves, strict=True)]
+        stats = self.profile(states[0].graph, states[0].plan).tensors
 
         def error(methods: Mapping[str, str]) -> float:
-            ranges = [{t: choose(known[t], m) for t, m in methods.items()} for known in stats]
-            pairs = zip(states, ranges, strict=True)
-            return self.error([replace(s, scales=scales(s.graph, s.plan, r)) for s, r in pairs])
+            ranges = {t: choose(stats[t], m) for t, m in methods.items()}
+            return self.error([replace(s, scales=scales(s.graph, s.plan, ranges)) for s in states])
 
-        found = search({t: stats[0][t] for t in states[0].methods if t not in states[0].plan.wide}, states[0].methods,
+        found = search({t: stats[t] for t in states[0].methods if t not in states[0].plan.wide}, states[0].methods,
                        error, lambda d, n: self.tell("choosing ranges", d, n))
         return lambda state, samples: self.ranged(replace(state, methods=found), samples)
 
