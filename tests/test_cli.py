@@ -434,8 +434,8 @@ def test_python_api(tmp_path, monkeypatch):
     "file, name", [("kws_int8.onnx", "kws_int8"), ("a/my-net.v2.onnx", "my_net_v2"), ("int.onnx", "int_")]
 )
 def test_c_names_of_files(file, name):
-    assert api._c_name(file, None) == name
-    assert api._c_name(file, "given") == "given"
+    assert api.c_name(file, None) == name
+    assert api.c_name(file, "given") == "given"
 
 
 @pytest.mark.parametrize(
