@@ -23,6 +23,11 @@ class Package:
     has_rows: bool
 
     @property
+    def run(self) -> str:
+        """The function that is called for each run: a sample, or a row of one."""
+        return f"{self.c_name}_push_row" if self.has_rows else f"{self.c_name}_run"
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """The C files of the library, relative to the folder: the model, which wants -O2, first."""
         return (f"{self.c_name}.c", f"{self.c_name}_weights.c")

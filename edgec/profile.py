@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import board as boards, counter, emulator, store
+from . import board as boards, counter, emulator, package, store
 from .board import Board
 from .counter import Entry
 from .errors import DeviceError, UsageError
@@ -37,7 +37,7 @@ def run(directory: Path, board_name: str | None = None, on: str = "qemu") -> dic
     multiply-accumulate that the core's instructions allow a direct (not Winograd) kernel, by element type. rows: in the
     order of the run, one for each step, or for each layer inside a streamed step: step, origin, op, kernel, macs, cost
     (of the unit), per_mac, bound, share, alive_bytes (the most of the arena in use in the step), instructions. total:
-    of <name>_run. Raises UsageError where the package has no firmware, and what counter.count and
+    of <name>_run, or of all rows of a sample where they are pushed. Raises UsageError where the package has no firmware, and what counter.count and
     emulator.cycles_on_board raise."""
     directory = Path(directory)
     manifest = store.read_manifest(directory)
@@ -51,7 +51,10 @@ def run(directory: Path, board_name: str | None = None, on: str = "qemu") -> dic
         zeros = [bytes(t["bytes"]) for t in manifest["inputs"]]
         return measured(board, manifest["name"], steps, emulator.cycles_on_board(firmware, board, zeros))
     functions = [f for s in steps for f in (s["function"], *(x["function"] for x in s["layers"]))]
-    entries = counter.count(firmware, board, f"{manifest['name']}_run", functions)
+    pack = package.read(directory)
+    entries = counter.count(firmware, board, pack.run, functions)
+    if pack.has_rows:
+        entries = rows_joined(entries, len(steps))
     return profile(board, manifest["name"], steps, entries)
 
 
@@ -67,6 +70,28 @@ def profile(board: Board, name: str, steps: list[dict], entries: list[Entry]) ->
                  _own(entries[0])))
     unit = "cycles" if board.cpu == "cortex-m4" else "instructions"
     return _profile(board, name, unit, CYCLE_MODEL if unit == "cycles" else COUNTS, rows)
+
+
+def rows_joined(entries: list[Entry], n_steps: int) -> list[Entry]:
+    """The counts of a sample whose rows are a run each: the first step's calls, one for each row, become one entry."""
+    called = [k for k, e in enumerate(entries) if e.parent == 0]
+    first = called[:len(called) - n_steps + 1]
+    made: list[Entry] = []
+    place: dict[int, int] = {}             # entry -> its place among those made
+    known: dict[tuple[int, str], int] = {}  # (parent's place, function) -> place, inside the first step
+    for k, e in enumerate(entries):
+        parent = place.get(e.parent, e.parent)
+        inside = k in first or parent > 0 and parent == place.get(first[0])
+        at = known.get((parent, e.function), len(made)) if inside else len(made)
+        if at == len(made):
+            made.append(replace(e, parent=parent))
+        else:
+            old = made[at]
+            made[at] = replace(old, calls=old.calls + e.calls, instructions=old.instructions + e.instructions, cycles=old.cycles + e.cycles)
+        if inside:
+            known[parent, e.function] = at
+        place[k] = at
+    return made
 
 
 def measured(board: Board, name: str, steps: list[dict], cycles: list[int]) -> dict:

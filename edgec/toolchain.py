@@ -237,7 +237,7 @@ def _firmware(pack: package.Package, board: Board, compiler: Compiler, stack: di
         path.with_suffix(".bin").write_bytes(flat)
     sections = {s.name: s.size for s in image.sections}
     ram = {m.origin: m for m in board.memories if m.kind == "ram"}.values()
-    model = bounds(path, (f"{pack.c_name}_init", f"{pack.c_name}_run"), stack, without=(f"{pack.c_name}_hook",))
+    model = bounds(path, (f"{pack.c_name}_init", pack.run), stack, without=(f"{pack.c_name}_hook",))
     worst = model | bounds(path, ("reset_handler",), stack)
     in_ram = sum(s.size for s in image.sections if any(m.origin <= s.address < m.origin + m.size for m in ram))
     return Firmware(

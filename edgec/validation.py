@@ -382,13 +382,14 @@ def _poisoned(
 
 def _run_stack(directory: Path, manifest: Mapping, ran: Mapping[str, _Ran]) -> dict | None:
     """What <name>_run had on the stack in the emulator, and the bound of it in this firmware, whose hook records traces."""
-    from . import stack
+    from . import package, stack
 
     if "qemu" not in ran:
         return None
-    bound = stack.bound(_firmware(directory, manifest), f"{manifest['name']}_run")
+    function = package.read(directory).run
+    bound = stack.bound(_firmware(directory, manifest), function)
     measured = ran["qemu"].run_stack
-    return {"bytes": measured, "bound": bound.bytes, "ok": bound.bytes is None or measured <= bound.bytes}
+    return {"function": function, "bytes": measured, "bound": bound.bytes, "ok": bound.bytes is None or measured <= bound.bytes}
 
 
 def _first_differing_step(directory: Path, manifest: Mapping, feed: dict[str, Array], board: str | None) -> str:
@@ -585,7 +586,7 @@ def text(result: ValidationResult) -> str:
     if r["run_stack"]:
         run = r["run_stack"]
         bound = f"at most {run['bound']:,} B by its machine code" if run["bound"] is not None else "no bound is known"
-        lines.append(f"  stack of {r['name']}_run: {run['bytes']:,} B measured, {bound}")
+        lines.append(f"  stack of {run['function']}: {run['bytes']:,} B measured, {bound}")
     if r["layers"]:
         lines += [
             "",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings, strategies as st
 
-from edgec import board, cli, emulator, host, loop_interp, onnx_in, pipeline, push, stream, toolchain
+from edgec import api, board, cli, emulator, host, loop_interp, onnx_in, pipeline, profile, push, stream, toolchain
 from edgec.errors import UnsupportedError
 from networks import final_graph, samples
 from test_small_models import MODELS, N, make, quantised, rand
@@ -191,3 +191,18 @@ def test_from_the_command_line(tmp_path, capsys):
     assert cli.run(["validate", str(folder)]) == 0
     assert cli.run(["analyze", str(model), "--stream-input"]) == 0
     assert "pushed in 31 rows of 12 B" in capsys.readouterr().out
+
+
+@pytest.mark.qemu
+def test_profile_and_stack_of_pushed_rows(tmp_path):
+    import onnx
+
+    onnx.save(temporal_model(), tmp_path / "net.onnx")
+    built = api.build(tmp_path / "net.onnx", stream_input="sliding", out=tmp_path / "out")
+    r = profile.run(built.directory)
+    steps = [row["step"] for row in r["rows"] if row["step"]]
+    assert list(dict.fromkeys(steps)) == [s["name"] for s in built.report["steps"]]
+    assert sum(row["kernel"].startswith("conv_f32") for row in r["rows"]) == 3
+    assert sum(row["macs"] for row in r["rows"]) == built.report["macs"]
+    bounds = {b["function"]: b["bytes"] for b in built.report["memory"]["stack"]}
+    assert 0 < bounds["net_push_row"] < 1024
