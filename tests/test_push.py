@@ -7,7 +7,7 @@ from hypothesis import Phase, given, settings, strategies as st
 
 from edgec import api, board, cli, emulator, host, loop_interp, onnx_in, pipeline, profile, push, stream, toolchain
 from edgec.errors import UnsupportedError
-from networks import final_graph, samples
+from networks import samples
 from test_small_models import MODELS, N, make, quantised, rand
 from test_stream import graph_of, planned
 
