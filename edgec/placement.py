@@ -16,7 +16,8 @@ WORK = 60_000  # positions that the search computes, at most: about half a secon
 
 
 def place(items: Sequence[Item], goal: int = 0, work: int = WORK) -> Placement:
-    """Offsets with the smallest size that `work` finds; content with `goal` bytes."""
+    """Offsets with the smallest size that `work` finds; content with `goal` bytes. Where the search misses the goal,
+    it is made again from the bound, so that a goal is never met worse than none."""
     if not items:
         return Placement((), 0, 0)
     grain = min(i.align for i in items)
@@ -25,7 +26,11 @@ def place(items: Sequence[Item], goal: int = 0, work: int = WORK) -> Placement:
     best = min((first_fit(items, order) for order in _orders(items, moment)), key=lambda p: p.size)
     if best.size <= target:
         return Placement(best.offsets, best.size, bound)
-    return _descend(Search(items, grain), best, bound, target, work)
+    found = _descend(Search(items, grain), best, bound, target, work)
+    least = round_up(bound, grain)
+    if found.size <= target or target == least:
+        return found
+    return min(found, _descend(Search(items, grain), best, bound, least, work), key=lambda p: p.size)
 
 
 def _descend(search: Search, best: Placement, bound: int, target: int, work: int) -> Placement:

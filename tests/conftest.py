@@ -5,6 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Found examples are new on every run of a developer's, and the same on every run of CI.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("EDGEC_NO_SKIP"):
+    settings.load_profile("ci")
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path(os.environ.get("EDGEC_MODELS", ROOT.parent / "shared" / "models"))
