@@ -17,7 +17,7 @@ from .stream import Group, Push, Region
 def lower_region(ctx, region: Region, index: int) -> Function:
     """The step: a loop over the schedule, a branch per group. ctx: the lowering of the program (lower.py); where rows are
     pushed, its `row` and `progress` name the buffers of the row and of how far the window is."""
-    graph, sliding = ctx.graph, region.push is not None and region.push.sliding
+    graph, sliding = ctx.graph, region.sliding
     ctx.open_pool()
     ctx.graph = _tall(graph, region.push)
     places = {r.tensor: At(ctx.buffer(r.tensor)) for g in region.groups for r in g.reads if r.tensor not in region.depth}
@@ -99,14 +99,12 @@ def _schedule(ctx, region: Region, bodies: list, lo=None, hi=None) -> tuple[Stmt
 
 def _rows_of(ctx, region: Region, g: Group, places: dict[str, At], rows: int) -> RowGroup:
     """The rows that a group reads and writes, as buffers hold them."""
-    sliding = region.push is not None and region.push.sliding
-
     def buffer(tensor: str) -> str:
         return ctx.buffers[places[tensor].buffer].alias or places[tensor].buffer
 
-    reads = [RowRead(buffer(r.tensor), r.kernel, r.stride, r.dilation, r.pad, region.push.heights[r.tensor] if sliding else r.height,
+    reads = [RowRead(buffer(r.tensor), r.kernel, r.stride, r.dilation, r.pad, region.push.heights[r.tensor] if region.sliding else r.height,
                      r.row * numpy_type(ctx.type(r.tensor).dtype).itemsize, places[r.tensor].ring) for r in g.reads]
-    slides = sliding and g.output == region.output
+    slides = region.sliding and g.output == region.output
     return RowGroup(tuple(reads), buffer(g.output), rows, g.row_bytes, 0 if slides else places[g.output].ring, g.reduces,
                     "" if g.nodes else ctx.row, slides)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from .ir import Graph, Node
 from .ops import table
 
-VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")  # nearly always the same memory
+MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")  # the same elements; nearly always the same memory
 SPATIAL = ("Conv", "MaxPool", "AveragePool")
 MOST_WORK = 200_000  # sets of operators met, times operators: about a second
 
@@ -79,7 +79,7 @@ def section(graph: Graph, lo: int, hi: int, last: Mapping[str, int]) -> Section:
                 users[root[i]] = users[root[i]] | 1 << k if last[i] < hi else -1
         made = []
         for o in filter(None, n.outputs):
-            if n.op in VIEWS and read and graph.type(o).nbytes == size[root[read[0]]]:
+            if n.op in MOVES and read and graph.type(o).nbytes == size[root[read[0]]]:
                 root[o] = root[read[0]]
             else:
                 add(o)

@@ -20,10 +20,9 @@ from .errors import UnsupportedError
 from .ir import Graph, Node
 from .onnx_in import evaluate_ir
 from .ops.spatial import Reads
-from .order import cut_positions, last_uses
+from .order import MOVES, cut_positions, last_uses
 from .stream import Group, Push, Region
 
-MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 EACH = ("QuantizeLinear", "DequantizeLinear", "Cast", "edgec.Lut", "edgec.Offset")  # between the moves, element by element
 MOST_ROWS = 4096  # in the tables of a sliding window
 

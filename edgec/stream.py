@@ -68,6 +68,10 @@ class Region:
     def nodes(self) -> tuple[Node, ...]:
         return tuple(n for g in self.groups for n in g.nodes)
 
+    @property
+    def sliding(self) -> bool:
+        return self.push is not None and self.push.sliding
+
 
 class _Deepen(Exception):
     """The ring of this tensor is too short for any order."""

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from ..ir import Graph, Node, TensorType, attrs
-from ..ops import table
 from ..ops.spatial import window
 from ..rewrite import Rewriter, Sweep, rewrite_nodes
+from . import normalise
 from .constants import permuted
 
 SPATIAL = ("Conv", "MaxPool", "AveragePool")
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
-POINTWISE = {op.name for op in table.elementwise.OPS} | {"edgec.Lut", "edgec.Offset"}
+POINTWISE = normalise.POINTWISE | {"edgec.Lut", "edgec.Offset"}
 
 
 def _has_kernel(r: Rewriter, node: Node) -> bool:
