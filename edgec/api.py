@@ -52,8 +52,8 @@ class BuildResult:
 
 @dataclass(frozen=True, eq=False)
 class AnalyzeResult:
-    """report: as report.json, without compiled sizes, and with `remedies` (see remedies.py). fits: False where weights or arena exceed the board or budget.
-    plan: what the checker of the memory plan found, where asked for."""
+    """report: as report.json, without compiled sizes, and with `remedies` (see remedies.py). fits: False where weights
+    or arena exceed the board or budget. plan: what the checker of the memory plan found, where asked for."""
 
     report: dict
     fits: bool
@@ -122,7 +122,7 @@ def build(
     directory = Path(out) if out is not None else Path("build") / prefix / target.name
     compiler = _find_compiler(target) if compile else None
     with store.staged(directory) as stage:
-        source = _source(model, data, recipe, shapes, tell, constants)
+        source = _source(model, data, recipe, shapes, constants, tell)
         compiled = _compile_graph(
             source.graph, target, goal, prefix, dump_ir, ram, flash, stream_input, tell, tuned.layers if tuned else None
         )
@@ -168,6 +168,7 @@ def analyze(
     ram: int | None = None,
     flash: int | None = None,
     shapes: Shapes | None = None,
+    constants: Constants | None = None,
     check: bool = False,
     stream_input: str = "",
     on_event: OnEvent | None = None,
@@ -182,7 +183,7 @@ def analyze(
     tell = on_event or _silent
     _check_choices(goal, stream_input)
     target = boards.load(board)
-    source = _source(model, data, recipe, shapes, tell)
+    source = _source(model, data, recipe, shapes, constants, tell)
     compiled = _compile_graph(source.graph, target, goal, c_name(model, None), None, ram, flash, stream_input, tell)
     made = report.make(compiled, target, None, source.summary)
     problems = tuple(_excesses(made, ram, flash, "the weights alone"))
@@ -206,12 +207,13 @@ def check(directory: str | Path) -> dict:
         plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise UsageError(f"{PLAN} cannot be read: {e}", where=str(folder), fix="build the package again") from None
-    changed = [f for f in (PLAN, f"{pack.c_name}.c", f"{pack.c_name}.h") if manifest["files"].get(f) != store.sha256_file(folder / f)]
+    tied = (PLAN, f"{pack.c_name}.c", f"{pack.c_name}.h")
+    changed = [f for f in tied if manifest["files"].get(f) != store.sha256_file(folder / f)]
     if changed:
         raise ValidationError("changed since the build: " + ", ".join(changed), where=str(folder), fix="build it again")
     if plan["arena_bytes"] != pack.arena_bytes and pack.arena_bytes > 1:
-        raise ValidationError(f"the plan is of an arena of {plan['arena_bytes']} bytes, the header of {pack.arena_bytes}",
-                              where=str(folder), fix="build it again")
+        what = f"the plan is of an arena of {plan['arena_bytes']} bytes, the header of {pack.arena_bytes}"
+        raise ValidationError(what, where=str(folder), fix="build it again")
     return _checked_plan(plan, folder)
 
 
@@ -224,9 +226,14 @@ def _checked_plan(plan: Mapping, where: str | Path) -> dict:
     except plan_check.PlanError as e:
         raise ValidationError(f"the memory plan is wrong: {e}", where=str(where), fix="report this") from None
     streamed = [s for s in plan["steps"] if "groups" in s]
-    return {"arena_bytes": plan["arena_bytes"], "lower_bound": plan["lower_bound"]["bytes"], "pieces": len(plan["pieces"]),
-            "steps": len(plan["steps"]), "ticks": sum(s["ticks"] for s in streamed),
-            "rings": sum(1 for s in streamed for g in s["groups"] if g["ring"])}
+    return {
+        "arena_bytes": plan["arena_bytes"],
+        "lower_bound": plan["lower_bound"]["bytes"],
+        "pieces": len(plan["pieces"]),
+        "steps": len(plan["steps"]),
+        "ticks": sum(s["ticks"] for s in streamed),
+        "rings": sum(1 for s in streamed for g in s["groups"] if g["ring"]),
+    }
 
 
 def quantize(
@@ -240,6 +247,7 @@ def quantize(
     ram: int | None = None,
     flash: int | None = None,
     shapes: Shapes | None = None,
+    constants: Constants | None = None,
     on_event: OnEvent | None = None,
 ) -> QuantizeResult:
     """Quantises a float model and writes it as a standard ONNX file with QuantizeLinear and DequantizeLinear.
@@ -256,9 +264,9 @@ def quantize(
     if Path(out).is_dir():
         raise UsageError(f"the output is a directory: {out}", fix="give a file name, such as -o quantised.onnx")
     if max_drop is not None:
-        bits, trials = _widths(model, data, recipe, max_drop, board, ram, flash, shapes, tell)
+        bits, trials = _widths(model, data, recipe, max_drop, board, ram, flash, shapes, constants, tell)
         recipe = replace(recipe, bits={**recipe.bits, **bits})
-    source = _source(model, data, recipe, shapes, tell)
+    source = _source(model, data, recipe, shapes, constants, tell)
     if source.summary is None:
         raise UsageError("the model is quantised already", where=str(model), fix="build it as it is, without --data")
     store.write_file(Path(out), source.references[REFERENCE])
@@ -271,25 +279,29 @@ def sensitivity(
     data: str | Path,
     recipe: Recipe | None = None,
     shapes: Shapes | None = None,
+    constants: Constants | None = None,
     on_event: OnEvent | None = None,
 ) -> SensitivityResult:
     """Where the quantised form of a float model loses accuracy, and what would help. Raises what `quantize` raises."""
     from .quantisation import sensitivity as examiner
 
     tell, recipe = on_event or _silent, recipe or Recipe()
-    done, dataset = _quantised(model, data, recipe, shapes, tell)
+    done, dataset = _quantised(model, data, recipe, shapes, constants, tell)
     with _phase(tell, "analyse") as phase:
         found = examiner.analyse(done, dataset, recipe.io, recipe.bits, _progress(tell))
         phase["info"] = f"{plural(len(found.layers), 'layer')}, {len(found.remedies)} remedies tried"
     return SensitivityResult(_plain(found), examiner.tables(found, done.summary.gains), _plain(done.summary))
 
 
-def _quantised(model: str | Path, data: str | Path, recipe: Recipe, shapes: Shapes | None, tell: OnEvent):
+def _quantised(
+    model: str | Path, data: str | Path, recipe: Recipe, shapes: Shapes | None, constants: Constants | None,
+    tell: OnEvent,
+):
     """The quantised model and its samples. UsageError: it is quantised already."""
     from . import data as datasets, onnx_in, pipeline
     from .quantisation import quantise
 
-    graph = onnx_in.load(Path(model), {k: tuple(v) for k, v in (shapes or {}).items()} or None)
+    graph = onnx_in.load(Path(model), {k: tuple(v) for k, v in (shapes or {}).items()} or None, constants)
     dataset = datasets.load(data, graph)
     with _phase(tell, "quantise"):
         return quantise.quantise_model(pipeline.simplify(graph), dataset, recipe, progress=_progress(tell)), dataset
@@ -305,15 +317,15 @@ def _plain(value: Any) -> dict:
 
 
 def _widths(
-    model: str | Path, data: str | Path, recipe: Recipe, max_drop: float, board: str, ram: int | None, flash: int | None,
-    shapes: Shapes | None, tell: OnEvent
+    model: str | Path, data: str | Path, recipe: Recipe, max_drop: float, board: str, ram: int | None,
+    flash: int | None, shapes: Shapes | None, constants: Constants | None, tell: OnEvent,
 ) -> tuple[Mapping[str, str], tuple[dict, ...]]:
     """The cheapest widths by node, and what was tried."""
     from . import board as boards, pipeline
     from .quantisation import mixed
 
     target = boards.load(board)
-    done, dataset = _quantised(model, data, recipe, shapes, tell)
+    done, dataset = _quantised(model, data, recipe, shapes, constants, tell)
 
     def fits(graph: Graph) -> bool:
         if ram is None and flash is None:
@@ -339,6 +351,7 @@ def validate(
     confusion: bool = False,
     board: str | None = None,
     shapes: Shapes | None = None,
+    constants: Constants | None = None,
     on_event: OnEvent | None = None,
 ) -> ValidationResult:
     """Runs the emitted C on the host and/or in the emulator and compares it with the ONNX model.
@@ -373,6 +386,7 @@ def validate(
             board=board or DEFAULT_BOARD,
             out=Path(folder) / "package",
             shapes=shapes,
+            constants=constants,
             compile="qemu" in on,
             on_event=tell,
         )
@@ -423,8 +437,8 @@ def _check_choices(goal: str, stream_input: str = "") -> None:
 
 
 def _source(
-    model: str | Path, data: str | Path | None, recipe: Recipe | None, shapes: Shapes | None, tell: OnEvent,
-    constants: Constants | None = None,
+    model: str | Path, data: str | Path | None, recipe: Recipe | None, shapes: Shapes | None,
+    constants: Constants | None, tell: OnEvent,
 ) -> _Source:
     """Imports the model, and quantises it where there are data and it is not quantised yet."""
     from . import data as datasets, onnx_in, store
@@ -523,8 +537,8 @@ def _compile_graph(
         tell(Event("phase", phase, str(info or ""), seconds))
 
     return pipeline.compile_graph(
-        graph, board, goal=goal, name=name, dump_ir=dump_ir, ram=ram, flash=flash, stream_input=stream_input, layers=layers,
-        on_phase=on_phase,
+        graph, board, goal=goal, name=name, dump_ir=dump_ir, ram=ram, flash=flash, stream_input=stream_input,
+        layers=layers, on_phase=on_phase,
     )
 
 
@@ -564,7 +578,8 @@ def _excesses(report: Mapping, ram: int | None, flash: int | None, what: str) ->
     for a in report["memory"]["arenas"]:
         room = board["rooms"][a["memory"]]
         if a["bytes"] > room:
-            found.append(f"RAM: the arena needs {a['bytes']:,} bytes of {a['memory']}, {board['name']} has {room:,} for it")
+            needs = f"the arena needs {a['bytes']:,} bytes of {a['memory']}"
+            found.append(f"RAM: {needs}, {board['name']} has {room:,} for it")
     return found
 
 
@@ -655,8 +670,8 @@ def _trace_entries(compiled: Compiled) -> list[dict]:
 
 
 def operators() -> list[dict]:
-    """The ONNX operators that edgec compiles: name, opsets, element types, how each runs on int8 ("" where in float), kernels
-    (none: a loop nest), and the inputs that must be constants."""
+    """The ONNX operators that edgec compiles: name, opsets, element types, how each runs on int8 ("" where in float),
+    kernels (none: a loop nest), and the inputs that must be constants."""
     from .ops import catalogue
 
     return catalogue.operators()

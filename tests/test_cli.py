@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec import api, cli, store
+from edgec import api, cli, options, store
 from edgec.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -442,15 +442,15 @@ def test_c_names_of_files(file, name):
     "text, size", [("64k", 65536), ("64K", 65536), ("64KiB", 65536), ("1.5m", 1572864), ("100", 100), ("1MB", 1048576)]
 )
 def test_sizes(text, size):
-    assert cli._size("--ram", text) == size
+    assert options.size("--ram", text) == size
 
 
 @pytest.mark.parametrize("text", ["", "k", "-1", "0", "1e999k", "nan", "64q"])
 def test_bad_sizes(text):
     with pytest.raises(UsageError):
-        cli._size("--ram", text)
+        options.size("--ram", text)
 
 
 def test_shapes():
-    assert cli._shapes(["a:0=1,3,96,96", "b=c=7"]) == {"a:0": (1, 3, 96, 96), "b=c": (7,)}
-    assert cli._shapes(None) is None
+    assert options.shapes(["a:0=1,3,96,96", "b=c=7"]) == {"a:0": (1, 3, 96, 96), "b=c": (7,)}
+    assert options.shapes(None) is None
