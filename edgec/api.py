@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import BudgetError, UsageError, ValidationError
+from .errors import BudgetError, EdgecError, Exit, UsageError, ValidationError
 from .output import Event, plural, size_text
 from .quantisation.recipe import Recipe
 
@@ -122,16 +122,18 @@ def build(
     directory = Path(out) if out is not None else Path("build") / prefix / target.name
     compiler = _find_compiler(target) if compile else None
     with store.staged(directory) as stage:
-        source = _source(model, data, recipe, shapes, constants, tell)
-        compiled = _compile_graph(
-            source.graph, target, goal, prefix, dump_ir, ram, flash, stream_input, tell, tuned.layers if tuned else None
-        )
-        _check_fits(report.make(compiled, target, None), ram, flash, "the weights alone")
+        with _explained(model, shapes, constants):
+            source = _source(model, data, recipe, shapes, constants, tell)
+            compiled = _compile_graph(
+                source.graph, target, prefix, tell, dump_ir, goal=goal, ram=ram, flash=flash, stream_input=stream_input,
+                layers=tuned.layers if tuned else None,
+            )
+        _check_fits(report.make(compiled, target, None), ram, flash, "the weights alone", goal, stream_input)
         store.write_files(stage, compiled.files)
         store.write_files(stage, source.references)
         firmware = _build_firmware(stage, target, compiler, goal, tell) if compiler and not target.is_host else None
         made = report.make(compiled, target, firmware, source.summary)
-        _check_fits(made, ram, flash, "code and weights")
+        _check_fits(made, ram, flash, "code and weights", goal, stream_input)
         store.write_files(
             stage,
             {
@@ -183,8 +185,11 @@ def analyze(
     tell = on_event or _silent
     _check_choices(goal, stream_input)
     target = boards.load(board)
-    source = _source(model, data, recipe, shapes, constants, tell)
-    compiled = _compile_graph(source.graph, target, goal, c_name(model, None), None, ram, flash, stream_input, tell)
+    with _explained(model, shapes, constants):
+        source = _source(model, data, recipe, shapes, constants, tell)
+        compiled = _compile_graph(
+            source.graph, target, c_name(model, None), tell, goal=goal, ram=ram, flash=flash, stream_input=stream_input
+        )
     made = report.make(compiled, target, None, source.summary)
     problems = tuple(_excesses(made, ram, flash, "the weights alone"))
     checked = _checked_plan(json.loads(compiled.files[PLAN]), model) if check else None
@@ -263,10 +268,11 @@ def quantize(
     tell, recipe, trials = on_event or _silent, recipe or Recipe(), ()
     if Path(out).is_dir():
         raise UsageError(f"the output is a directory: {out}", fix="give a file name, such as -o quantised.onnx")
-    if max_drop is not None:
-        bits, trials = _widths(model, data, recipe, max_drop, board, ram, flash, shapes, constants, tell)
-        recipe = replace(recipe, bits={**recipe.bits, **bits})
-    source = _source(model, data, recipe, shapes, constants, tell)
+    with _explained(model, shapes, constants):
+        if max_drop is not None:
+            bits, trials = _widths(model, data, recipe, max_drop, board, ram, flash, shapes, constants, tell)
+            recipe = replace(recipe, bits={**recipe.bits, **bits})
+        source = _source(model, data, recipe, shapes, constants, tell)
     if source.summary is None:
         raise UsageError("the model is quantised already", where=str(model), fix="build it as it is, without --data")
     store.write_file(Path(out), source.references[REFERENCE])
@@ -286,7 +292,8 @@ def sensitivity(
     from .quantisation import sensitivity as examiner
 
     tell, recipe = on_event or _silent, recipe or Recipe()
-    done, dataset = _quantised(model, data, recipe, shapes, constants, tell)
+    with _explained(model, shapes, constants):
+        done, dataset = _quantised(model, data, recipe, shapes, constants, tell)
     with _phase(tell, "analyse") as phase:
         found = examiner.analyse(done, dataset, recipe.io, recipe.bits, _progress(tell))
         phase["info"] = f"{plural(len(found.layers), 'layer')}, {len(found.remedies)} remedies tried"
@@ -418,6 +425,22 @@ def _phase(tell: OnEvent, name: str):
     tell(Event("phase", name, found["info"], time.perf_counter() - start))
 
 
+@contextmanager
+def _explained(model: str | Path, shapes: Shapes | None, constants: Constants | None):
+    """What fails in the block as a defect of edgec would is a ModelError where the model itself is wrong."""
+    from . import diagnose, onnx_in
+
+    try:
+        yield
+    except Exception as e:
+        if isinstance(e, EdgecError) and e.exit_code != Exit.INTERNAL:
+            raise
+        found = diagnose.fault(onnx_in.read(Path(model)), shapes or {}, constants or {})
+        if found is None:
+            raise
+        raise found from e
+
+
 def c_name(model: str | Path, name: str | None) -> str:
     """The prefix of files and C names: `name`, which must be usable as it is, or made from the file's name."""
     from . import pipeline
@@ -512,17 +535,9 @@ def _self_contained(path: Path) -> bytes:
 
 
 def _compile_graph(
-    graph: Graph,
-    board: Board,
-    goal: str,
-    name: str,
-    dump_ir: str | Path | None,
-    ram: int | None,
-    flash: int | None,
-    stream_input: str,
-    tell: OnEvent,
-    layers: frozenset[str] | None = None,
+    graph: Graph, board: Board, name: str, tell: OnEvent, dump_ir: str | Path | None = None, **asked: Any
 ) -> Compiled:
+    """asked: the goal, budgets and the like of `pipeline.compile_graph`."""
     from . import pipeline
 
     if dump_ir is not None:
@@ -536,10 +551,7 @@ def _compile_graph(
     def on_phase(phase: str, seconds: float, info: object = "") -> None:
         tell(Event("phase", phase, str(info or ""), seconds))
 
-    return pipeline.compile_graph(
-        graph, board, goal=goal, name=name, dump_ir=dump_ir, ram=ram, flash=flash, stream_input=stream_input,
-        layers=layers, on_phase=on_phase,
-    )
+    return pipeline.compile_graph(graph, board, name=name, dump_ir=dump_ir, on_phase=on_phase, **asked)
 
 
 def _find_compiler(board: Board):
@@ -599,14 +611,22 @@ def _largest_flash(report: Mapping) -> str:
     )
 
 
-def _check_fits(report: Mapping, ram: int | None, flash: int | None, what: str) -> None:
+def _check_fits(report: Mapping, ram: int | None, flash: int | None, what: str, goal: str, stream_input: str) -> None:
     problems = _excesses(report, ram, flash, what)
-    if problems:
-        advice = "-O ram or -O size, or a larger board or budget"
-        if report["int8_would_save"]:
-            saved = size_text(report["int8_would_save"]["weights_bytes"])
-            advice = f"quantise with --data (saves about {saved} of flash), {advice}"
-        raise BudgetError("the model does not fit", where="\n         ".join(problems), fix=advice)
+    if not problems:
+        return
+    advice = []
+    if report["int8_would_save"]:
+        saved = size_text(report["int8_would_save"]["weights_bytes"])
+        advice.append(f"quantise with --data (saves about {saved} of flash)")
+    if goal == "time":
+        advice.append("leave out -O time")
+    elif not stream_input and any(p.startswith("RAM") for p in problems):
+        advice.append("take the input row by row with --stream-input")
+    if goal != "size" and any(p.startswith("flash") for p in problems):
+        advice.append("-O size")
+    advice.append("a smaller model, a larger board or budget")
+    raise BudgetError("the model does not fit", where="\n         ".join(problems), fix=", or ".join(advice))
 
 
 def _manifest(

@@ -197,7 +197,8 @@ def _regions(graph: Graph, goal: str, stream_input: str) -> tuple[stream.Region,
 
 
 def _streamed(regions) -> str:
-    return f", {sum(len(r.nodes) for r in regions)} layers streamed in {len(regions)} regions" if regions else ""
+    layers, count = plural(sum(len(r.nodes) for r in regions), "layer"), plural(len(regions), "region")
+    return f", {layers} streamed in {count}" if regions else ""
 
 
 UNROLLED = {"time": ("conv", "fc"), "ram": ("conv",)}  # code for a layer's number of taps; that of fc takes RAM

@@ -158,7 +158,8 @@ def bars(report: Mapping) -> list[str]:
     """The RAM and flash lines of `edgec build`; plain numbers on a board without memories (the host)."""
     m, f, board = report["memory"], report["flash"], report["board"]
     context = f", context {m['context_bytes']:,} B" if m["context_bytes"] is not None else ""
-    ram = f"arena {m['arena_bytes']:,} B{context}"
+    rest = m["ram_bytes"] - ram_needed(report) if m["ram_bytes"] is not None else 0
+    ram = f"arena {m['arena_bytes']:,} B{context}" + (f", the firmware's own {rest:,} B" if rest else "")
     code = f"weights {f['weights_bytes']:,} B" + (
         f", code and constants {f['code_bytes']:,} B" if f["bytes"] is not None else ", code not compiled"
     )

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec import onnx_in, pipeline, reference
+from edgec import api, onnx_in, pipeline, reference
 from edgec.errors import ModelError, UnsupportedError, UsageError
 
 F = TensorProto.FLOAT
@@ -143,3 +143,31 @@ def test_old_attribute_forms(opset, node, initializers):
     want = ort.InferenceSession(m.SerializeToString()).run(None, {"x": x})[0]  # onnx.reference has no old Softmax
     got = reference.run(pipeline.simplify(onnx_in.from_model(m, "m")), {"x": x})["y"]
     assert got.shape == want.shape and np.allclose(got, want, atol=1e-6)
+
+
+def _misfit(op: str, shapes: dict[str, tuple[int, ...]], out: tuple[int, ...], **attrs) -> onnx.ModelProto:
+    """One node; its first input arrives at run time, the others are weights."""
+    weights = [(n, np.ones(s, np.float32)) for n, s in shapes.items() if n != "x"]
+    return model([helper.make_node(op, [*shapes], ["y"], name="wrong", **attrs)], [("x", shapes["x"])], [("y", out)], weights, 18)
+
+
+@pytest.mark.parametrize("op, shapes, out, attrs", [
+    ("Conv", {"x": (1, 5, 8, 8), "w": (4, 3, 3, 3)}, (1, 4, 6, 6), {}),
+    ("Conv", {"x": (1, 3, 8, 8), "w": (4, 3, 3)}, (1, 4, 6, 6), {}),
+    ("ConvTranspose", {"x": (1, 3, 4, 4), "w": (2, 4, 3, 3)}, (1, 4, 6, 6), {}),
+    ("PRelu", {"x": (1, 3, 4), "w": (5,)}, (1, 3, 4), {}),
+    ("GRU", {"x": (2, 1, 4), "w": (1, 9, 5), "r": (1, 9, 3)}, (2, 1, 1, 3), {"hidden_size": 3}),
+    ("DepthToSpace", {"x": (1, 6, 2, 2)}, (1, 1, 4, 4), {"blocksize": 2}),
+])
+def test_shapes_that_do_not_fit_are_the_models_fault(tmp_path, op, shapes, out, attrs):
+    path = save(tmp_path, _misfit(op, shapes, out, **attrs))
+    with pytest.raises(ModelError) as e:
+        api.build(path, board="host", out=tmp_path / "out")
+    assert e.value.where == "wrong" and not (tmp_path / "out").exists()
+
+
+def test_an_internal_error_on_a_right_model_stays_one(tmp_path, monkeypatch):
+    path = save(tmp_path, _misfit("Conv", {"x": (1, 3, 8, 8), "w": (4, 3, 3, 3)}, (1, 4, 6, 6)))
+    monkeypatch.setattr(pipeline, "compile_graph", lambda *a, **k: [][0])
+    with pytest.raises(IndexError):
+        api.build(path, board="host", out=tmp_path / "out")
