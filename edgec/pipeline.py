@@ -30,7 +30,8 @@ from . import verify as spec
 from .board import Board
 from .errors import UsageError
 from .ir import Graph
-from .kernels.choice import WHOLE, Offer, affordable
+from .kernels import narrow
+from .kernels.choice import Offer, affordable
 from .loops import Call, Program, program_text
 from .ops.conv import faster
 from .output import count_text, plural
@@ -210,7 +211,8 @@ WIDE_WEIGHTS = {"thumb": 1.5}  # ISAs whose kernels trade flash for speed: bytes
 
 def _flash(graph: Graph, board: Board, limit: int | None) -> tuple[int, int]:
     """(bytes of the constants, bytes that are left beside them and the code)"""
-    weights = sum(t.data.nbytes for t in graph.tensors.values() if t.data is not None)
+    packed = {n.inputs[1] for n in graph.nodes if n.op in ("Conv", "Gemm")}
+    weights = sum(narrow.nbytes(t.data) if t.name in packed else t.data.nbytes for t in graph.tensors.values() if t.data is not None)
     return weights, min(b for b in (limit, board.flash_bytes) if b) - weights - CODE_BYTES if limit or board.flash_bytes else 0
 
 
@@ -226,7 +228,10 @@ def offers(graph: Graph, board: Board, goal: str, flash: int | None) -> tuple[di
     if goal not in ("time", "balanced"):
         return {}, 0
     weights, room = _flash(graph, board, flash)
-    return faster(graph, board.isa), room if goal == "time" else min(room, weights)
+    found = faster(graph, board.isa)
+    if goal == "time":
+        return found, room
+    return {k: o for k, o in found.items() if o.kernel != "conv_s8_dsp"}, min(room, weights)  # packed weights stay packed
 
 
 def fast_layers(graph: Graph, board: Board, goal: str, flash: int | None) -> frozenset[str]:
@@ -238,8 +243,8 @@ def _choices(graph: Graph, program: Program, offered: Mapping[str, Offer], room:
     """room: bytes of flash for faster kernels. offers: each with its layer, ONNX nodes, bytes and whether it is taken."""
     made = graph.producers()
     taken = {o for s in program.steps for c in loop_verify.statements(s.body) for o in s.outputs
-             if isinstance(c, Call) and c.kernel in WHOLE}
-    return {"room": room, "offers": [{"layer": n, "origin": list(made[n].origin), "flash": o.flash, "taken": n in taken}
+             if isinstance(c, Call) and o in offered and c.kernel == offered[o].kernel}
+    return {"room": room, "offers": [{"layer": n, "origin": list(made[n].origin), "kernel": o.kernel, "flash": o.flash, "taken": n in taken}
                                      for n, o in offered.items()]}
 
 

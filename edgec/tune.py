@@ -70,7 +70,7 @@ def run(model: str | Path, *, board: str, out: str | Path | None = None,
         offers = usual.choices["offers"]
         plain, fast = attempt(goal, frozenset()), attempt(goal, frozenset(o["layer"] for o in offers)) or usual
         if plain is not None:
-            measured = {o["layer"]: Offer(_saved(plain, fast, o), o["flash"]) for o in offers
+            measured = {o["layer"]: Offer(o["kernel"], _saved(plain, fast, o), o["flash"]) for o in offers
                         if o["layer"] in fast.choice.layers}
             attempt(goal, affordable({k: o for k, o in measured.items() if o.saves > 0}, usual.choices["room"]))
     if not found:

@@ -84,7 +84,7 @@ def test_offers():
 
 
 def test_affordable_takes_what_saves_most_for_its_bytes():
-    offers = {"a": Offer(100.0, 50), "b": Offer(90.0, 10), "c": Offer(10.0, 60)}
+    offers = {"a": Offer("k", 100.0, 50), "b": Offer("k", 90.0, 10), "c": Offer("k", 10.0, 60)}
     assert affordable(offers, 9) == frozenset()
     assert affordable(offers, 59) == {"b"}
     assert affordable(offers, 60) == {"a", "b"}

@@ -6,12 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import dsp, dwplane, mve, pair, wino
+from . import dsp, dwplane, mve, narrow, pair, wino
 from .cost import cycles
 
 Params = Mapping[str, int]
-WHOLE = ("wino_s8_dsp", "dwplane_s8_dsp")  # kernels for whole tensors
-
 
 class Packed(NamedTuple):
     """kernel: its name in runtime_c/kernel. weights: its constant arguments in order. scratch: bytes of
@@ -25,14 +23,18 @@ class Packed(NamedTuple):
 
 
 def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarray, bias: np.ndarray,
-                   mult: np.ndarray, unrolled: bool = False) -> Packed:
+                   mult: np.ndarray, unrolled: bool = False, packed: bool = True) -> Packed:
     """kind: conv, dwconv or fc. w: int8 [OC][KH][KW][C/group]; bias: int32 [OC]; mult: int32 [OC] or [1]. unrolled: code
-    for the layer's number of taps, where the kernel has that."""
+    for the layer's number of taps, where the kernel has that. packed: weights whose values fit 4 or 2 bits take no more."""
     oc = w.shape[0]
     mult = np.ascontiguousarray(np.broadcast_to(mult, (oc,)))
     shaped = w if kind == "conv" else w[..., 0] if kind == "dwconv" else w.reshape(oc, -1)
     if "mve" in isa and (found := mve.packed(kind, params, shaped, bias, mult)):
         return Packed(f"{kind}_s8_mve", *found, params)
+    packed = packed and kind != "dwconv" and narrow.width(w) is not None
+    if packed and "dsp" in isa and narrow.dsp_accepts(kind, params, shaped, bias) is None:
+        weights = (("weights", narrow.dsp_pack(kind, params, shaped, bias, mult)),)
+        return Packed(f"{kind}_s8_narrow_dsp", weights, narrow.dsp_scratch(kind, params), params | {"bits": narrow.width(w)})
     if "dsp" in isa:
         accepts, pack, scratch = (getattr(dsp, f"{kind}_{part}") for part in ("accepts", "pack", "scratch"))
         extra = (mult,) if kind == "dwconv" else ()  # a depthwise layer's limits depend on its multipliers too
@@ -47,30 +49,42 @@ def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarra
         if chosen is not None:
             own = {k: v for k, v in params.items() if k != "groups"} | {"pairs": chosen[0]}
             return Packed(f"{kind}_s8_pair", (("weights", pair.stream(taps, bias, mult, *chosen)),), pair.scratch(kind, params), own)
+    if packed and narrow.accepts(params, shaped) is None:
+        weights = (("weights", narrow.pack(params, shaped)), ("bias", bias), ("mult", mult))
+        return Packed(f"{kind}_s8_narrow", weights, None, params | {"bits": narrow.width(w)})
     plain = shaped.transpose(1, 2, 0) if kind == "dwconv" else shaped
     return Packed(f"{kind}_s8", (("weights", plain), ("bias", bias), ("mult", mult)), None, params)
 
 
 class Offer(NamedTuple):
-    """What a faster kernel for whole tensors would bring. saves: cycles of a run; flash: bytes more than the weights of
-    integer_kernel, and code where the kernel is unrolled for the layer."""
+    """What a faster kernel for whole tensors would bring. kernel: its name; saves: cycles of a run; flash: bytes more
+    than the weights of integer_kernel, and code where the kernel is unrolled for the layer."""
 
+    kernel: str
     saves: float
     flash: int
 
 
-def winograd_offer(params: Params, out_h: int, w: np.ndarray, bias: np.ndarray) -> Offer | None:
-    """Of a convolution; None where wino_s8_dsp cannot compute it or is no faster. params: of conv_s8_dsp."""
-    if wino.accepts(params, w, bias) is not None or out_h < wino.rows(params):
-        return None
-    taps, oc, band, out_w = w[0].size, params["out_c"], wino.rows(params), params["out_w"]
-    pairs = -(-out_h // band) * -(-out_w // (8 if band == 2 else 4))
-    saves = cycles("conv_s8_dsp", out_h * -(-out_w // 2), taps, oc) - cycles("wino_s8_dsp", pairs, taps, oc)
-    return Offer(saves, 48 * w.size // 9 - w.size) if saves > 0 else None
+def conv_offer(params: Params, out_h: int, dense: bool, w: np.ndarray, bias: np.ndarray) -> Offer | None:
+    """Of a convolution: what saves most of wino_s8_dsp and, for weights that are packed else, bytes. None where nothing is
+    faster. params: of conv_s8_dsp; dense: neither strides nor dilation."""
+    taps, oc, out_w, groups = w[0].size, params["out_c"], params["out_w"], params["groups"]
+    direct, size = cycles("conv_s8_dsp", groups * out_h * -(-out_w // 2), taps, oc // groups), w.size
+    now, found = direct, []
+    if narrow.dsp_accepts("conv", params, w, bias) is None:
+        now, size = cycles("conv_s8_narrow_dsp", groups * out_h * -(-out_w // 2), taps, oc // groups), narrow.nbytes(w)
+        if dsp.conv_accepts(params, w, bias) is None:
+            found.append(Offer("conv_s8_dsp", now - direct, w.size - size))
+    if dense and wino.accepts(params, w, bias) is None and out_h >= wino.rows(params):
+        band = wino.rows(params)
+        tiles = -(-out_h // band) * -(-out_w // (8 if band == 2 else 4))
+        found.append(Offer("wino_s8_dsp", now - cycles("wino_s8_dsp", tiles, taps, oc), 48 * w.size // 9 - size))
+    best = max(found, key=lambda o: o.saves, default=None)
+    return best if best is not None and best.saves > 0 else None
 
 
 def winograd_kernel(params: Params, w: np.ndarray, bias: np.ndarray, mult: np.ndarray) -> Packed:
-    """For a layer that winograd_offer has an offer for; arguments as for integer_kernel."""
+    """For a layer that conv_offer has an offer of it for; arguments as for integer_kernel."""
     mult = np.ascontiguousarray(np.broadcast_to(mult, bias.shape))
     own = {k: params[k] for k in ("in_w", "in_c", "out_w", "out_c", "pad_left")} | {"rows": wino.rows(params)}
     own |= {k: params[k] for k in ("c", "f", "lo", "hi")}
@@ -87,7 +101,7 @@ def plane_offer(plane: dwplane.Plane, f: int, w: np.ndarray, bias: np.ndarray, m
     if cut is None or dwplane.accepts(f, w, bias, np.broadcast_to(mult, bias.shape)) is not None:
         return None
     saves = cycles("dwconv_s8_dsp", plane.out_h * -(-plane.c // 4), 9, plane.out_w) - cut.cycles
-    return Offer(saves, PLANE_CODE) if saves > 0 else None
+    return Offer("dwplane_s8_dsp", saves, PLANE_CODE) if saves > 0 else None
 
 
 def plane_kernel(plane: dwplane.Plane, zero_point: int, params: Params, w: np.ndarray, bias: np.ndarray,

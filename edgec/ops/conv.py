@@ -10,7 +10,7 @@ import numpy as np
 from ..fixed import Multiplier, bounds, multiplier, requant
 from ..ir import Graph, Node
 from ..kernels import c99
-from ..kernels.choice import Offer, Packed, integer_kernel, plane_kernel, plane_offer, winograd_kernel, winograd_offer
+from ..kernels.choice import Offer, Packed, conv_offer, integer_kernel, plane_kernel, plane_offer, winograd_kernel
 from ..kernels.dwplane import Plane, cut, in_place
 from ..loops import Bin, Call, Const, Fn, For, If, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
 from .base import Array, Lowering, Op
@@ -122,8 +122,8 @@ def faster(graph: Graph, isa: tuple[str, ...]) -> dict[str, Offer]:
         w, bias = _constants(graph, node)
         folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
         offer = None
-        if kind == "conv" and win.strides == win.dilations == (1, 1):
-            offer = winograd_offer(params | {"f": mul_.f}, win.out_size[0], w, folded)
+        if kind == "conv":
+            offer = conv_offer(params | {"f": mul_.f}, win.out_size[0], _dense(win), w, folded)
         elif kind == "dwconv" and params["mult"] == 1:
             offer = plane_offer(_plane(win, w.shape[0]), mul_.f, w[..., 0], folded, mul_.m)
         if offer is not None:
@@ -169,11 +169,16 @@ def _packed(ctx: Lowering, node: Node, win: Window, fast: bool = False) -> Packe
     folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
     lo, hi = bounds(y_t.q, node.attrs.get("clip"))
     params |= {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
-    if fast and kind == "conv":
-        return winograd_kernel(params, w, folded.astype(np.int32), mul_.m)
-    if fast:
+    if fast and kind == "dwconv":
         return plane_kernel(_plane(win, oc), int(x_t.q.zero_point), params, w[..., 0], folded.astype(np.int32), mul_.m)
-    return integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m, "conv" in ctx.unrolled)
+    offer = conv_offer(params, win.out_size[0], _dense(win), w, folded) if fast else None
+    if offer is not None and offer.kernel == "wino_s8_dsp":
+        return winograd_kernel(params, w, folded.astype(np.int32), mul_.m)
+    return integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m, "conv" in ctx.unrolled, not fast)
+
+
+def _dense(win: Window) -> bool:
+    return win.strides == win.dilations == (1, 1)
 
 
 def _constants(graph: Graph, node: Node) -> tuple[Array, Array | None]:

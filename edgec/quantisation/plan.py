@@ -31,7 +31,7 @@ FIXED = {"Softmax": (1 / 256, -128), "Sigmoid": (1 / 256, -128), "Tanh": (1 / 12
 ALREADY = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 # What a node may be asked to compute with: bits of activations x bits of weights.
-WIDTHS = ("8x8", "16x8", "8x4", "16x4", "float")
+WIDTHS = ("8x8", "16x8", "8x4", "16x4", "8x2", "16x2", "float")
 WIDE = ("Conv", "Gemm", "Add", "Sub", "AveragePool")     # have a 16-bit form
 NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -86,7 +86,7 @@ def plan(graph: Graph, io: str, widths: Mapping[str, str] = NONE) -> Plan:
     first = {head.get(n, n) for n, w in asked.items() if w.startswith("16")}
     outputs = {result.get(n, n.outputs[0]) for n in first & integer} | {n.outputs[0] for n in kept}
     wide = _wide(graph, integer, outputs, head, result, source, fixed, io)
-    narrow = {n: int(w[-1]) for n, w in asked.items() if w.endswith("x4") and n in integer and n.op in LINEAR}
+    narrow = {n: int(w[-1]) for n, w in asked.items() if w.endswith(("x4", "x2")) and n in integer and n.op in LINEAR}
     return Plan(frozenset(integer), head, result, source, fixed, frozenset(made), refused, wide, narrow)
 
 

@@ -78,6 +78,8 @@ def main() -> None:
         got = sum(n * found[k].get(t, 0) for f, _ in steps for (k, t), n in f.items())
         print(f"{' '.join(build):32} measured {want / 1e6:8.3f} M, modelled {got / 1e6:8.3f} M, ratio {got / want:.3f}")
     if a.write:
+        for kernel, numbers in cost.table().items():  # those that none of the networks has
+            found.setdefault(kernel, dict(zip(cost.TERMS, numbers, strict=True)))
         with open(TABLE, "w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(("kernel", *(f"per_{t}" for t in cost.TERMS)))
