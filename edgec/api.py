@@ -37,6 +37,7 @@ PLAN = "plan.json"
 OnEvent = Callable[[Event], None]
 Shapes = Mapping[str, Sequence[int]]
 Constants = Mapping[str, Any]
+State = Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +95,7 @@ def build(
     flash: int | None = None,
     shapes: Shapes | None = None,
     constants: Constants | None = None,
+    state: State | None = None,
     compile: bool = True,
     dump_ir: str | Path | None = None,
     stream_input: str = "",
@@ -106,6 +108,7 @@ def build(
     improvements, int8 inputs and outputs). goal: one of GOALS.
     ram, flash: budgets in bytes, below what the board has. shapes: symbolic input shapes by input name.
     constants: values of inputs that are known now and leave the interface, such as axes and target shapes.
+    state: input -> output whose value it has in the next run; neither is part of the interface.
     compile False: the package only. dump_ir: a directory for the text of the IR after every pass.
     stream_input: "window" or "sliding": the input is pushed row by row and never whole in memory; see edgec/push.py.
     tuned: the goal and the kernels that `edgec tune` found (tune.read), instead of `goal`.
@@ -122,8 +125,9 @@ def build(
     directory = Path(out) if out is not None else Path("build") / prefix / target.name
     compiler = _find_compiler(target) if compile else None
     with store.staged(directory) as stage:
-        with _explained(model, shapes, constants):
-            source = _source(model, data, recipe, shapes, constants, tell)
+        known = _Known(shapes, constants, state)
+        with _explained(model, known):
+            source = _source(model, data, recipe, known, tell)
             compiled = _compile_graph(
                 source.graph, target, prefix, tell, dump_ir, goal=goal, ram=ram, flash=flash, stream_input=stream_input,
                 layers=tuned.layers if tuned else None,
@@ -149,6 +153,7 @@ def build(
             "tuned": None if tuned is None else sorted(tuned.layers),
             "name": prefix,
             "shapes": {k: list(v) for k, v in sorted((shapes or {}).items())},
+            "state": dict(state or {}),
             "data": bool(source.summary),
             "quantisation": (recipe or Recipe()).described() if source.summary else None,
         }
@@ -171,6 +176,7 @@ def analyze(
     flash: int | None = None,
     shapes: Shapes | None = None,
     constants: Constants | None = None,
+    state: State | None = None,
     check: bool = False,
     stream_input: str = "",
     on_event: OnEvent | None = None,
@@ -185,8 +191,9 @@ def analyze(
     tell = on_event or _silent
     _check_choices(goal, stream_input)
     target = boards.load(board)
-    with _explained(model, shapes, constants):
-        source = _source(model, data, recipe, shapes, constants, tell)
+    known = _Known(shapes, constants, state)
+    with _explained(model, known):
+        source = _source(model, data, recipe, known, tell)
         compiled = _compile_graph(
             source.graph, target, c_name(model, None), tell, goal=goal, ram=ram, flash=flash, stream_input=stream_input
         )
@@ -253,6 +260,7 @@ def quantize(
     flash: int | None = None,
     shapes: Shapes | None = None,
     constants: Constants | None = None,
+    state: State | None = None,
     on_event: OnEvent | None = None,
 ) -> QuantizeResult:
     """Quantises a float model and writes it as a standard ONNX file with QuantizeLinear and DequantizeLinear.
@@ -268,11 +276,12 @@ def quantize(
     tell, recipe, trials = on_event or _silent, recipe or Recipe(), ()
     if Path(out).is_dir():
         raise UsageError(f"the output is a directory: {out}", fix="give a file name, such as -o quantised.onnx")
-    with _explained(model, shapes, constants):
+    known = _Known(shapes, constants, state)
+    with _explained(model, known):
         if max_drop is not None:
-            bits, trials = _widths(model, data, recipe, max_drop, board, ram, flash, shapes, constants, tell)
+            bits, trials = _widths(model, data, recipe, max_drop, board, ram, flash, known, tell)
             recipe = replace(recipe, bits={**recipe.bits, **bits})
-        source = _source(model, data, recipe, shapes, constants, tell)
+        source = _source(model, data, recipe, known, tell)
     if source.summary is None:
         raise UsageError("the model is quantised already", where=str(model), fix="build it as it is, without --data")
     store.write_file(Path(out), source.references[REFERENCE])
@@ -286,30 +295,29 @@ def sensitivity(
     recipe: Recipe | None = None,
     shapes: Shapes | None = None,
     constants: Constants | None = None,
+    state: State | None = None,
     on_event: OnEvent | None = None,
 ) -> SensitivityResult:
     """Where the quantised form of a float model loses accuracy, and what would help. Raises what `quantize` raises."""
     from .quantisation import sensitivity as examiner
 
     tell, recipe = on_event or _silent, recipe or Recipe()
-    with _explained(model, shapes, constants):
-        done, dataset = _quantised(model, data, recipe, shapes, constants, tell)
+    known = _Known(shapes, constants, state)
+    with _explained(model, known):
+        done, dataset = _quantised(model, data, recipe, known, tell)
     with _phase(tell, "analyse") as phase:
         found = examiner.analyse(done, dataset, recipe.io, recipe.bits, _progress(tell))
         phase["info"] = f"{plural(len(found.layers), 'layer')}, {len(found.remedies)} remedies tried"
     return SensitivityResult(_plain(found), examiner.tables(found, done.summary.gains), _plain(done.summary))
 
 
-def _quantised(
-    model: str | Path, data: str | Path, recipe: Recipe, shapes: Shapes | None, constants: Constants | None,
-    tell: OnEvent,
-):
+def _quantised(model: str | Path, data: str | Path, recipe: Recipe, known: _Known, tell: OnEvent):
     """The quantised model and its samples. UsageError: it is quantised already."""
-    from . import data as datasets, onnx_in, pipeline
+    from . import data as datasets, pipeline, sequences
     from .quantisation import quantise
 
-    graph = onnx_in.load(Path(model), {k: tuple(v) for k, v in (shapes or {}).items()} or None, constants)
-    dataset = datasets.load(data, graph)
+    graph = known.load(Path(model))
+    dataset = sequences.with_state(graph, datasets.load(data, graph))
     with _phase(tell, "quantise"):
         return quantise.quantise_model(pipeline.simplify(graph), dataset, recipe, progress=_progress(tell)), dataset
 
@@ -325,14 +333,14 @@ def _plain(value: Any) -> dict:
 
 def _widths(
     model: str | Path, data: str | Path, recipe: Recipe, max_drop: float, board: str, ram: int | None,
-    flash: int | None, shapes: Shapes | None, constants: Constants | None, tell: OnEvent,
+    flash: int | None, known: _Known, tell: OnEvent,
 ) -> tuple[Mapping[str, str], tuple[dict, ...]]:
     """The cheapest widths by node, and what was tried."""
     from . import board as boards, pipeline
     from .quantisation import mixed
 
     target = boards.load(board)
-    done, dataset = _quantised(model, data, recipe, shapes, constants, tell)
+    done, dataset = _quantised(model, data, recipe, known, tell)
 
     def fits(graph: Graph) -> bool:
         if ram is None and flash is None:
@@ -359,6 +367,7 @@ def validate(
     board: str | None = None,
     shapes: Shapes | None = None,
     constants: Constants | None = None,
+    state: State | None = None,
     on_event: OnEvent | None = None,
 ) -> ValidationResult:
     """Runs the emitted C on the host and/or in the emulator and compares it with the ONNX model.
@@ -394,6 +403,7 @@ def validate(
             out=Path(folder) / "package",
             shapes=shapes,
             constants=constants,
+            state=state,
             compile="qemu" in on,
             on_event=tell,
         )
@@ -426,7 +436,7 @@ def _phase(tell: OnEvent, name: str):
 
 
 @contextmanager
-def _explained(model: str | Path, shapes: Shapes | None, constants: Constants | None):
+def _explained(model: str | Path, known: _Known):
     """What fails in the block as a defect of edgec would is a ModelError where the model itself is wrong."""
     from . import diagnose, onnx_in
 
@@ -435,7 +445,7 @@ def _explained(model: str | Path, shapes: Shapes | None, constants: Constants | 
     except Exception as e:
         if isinstance(e, EdgecError) and e.exit_code != Exit.INTERNAL:
             raise
-        found = diagnose.fault(onnx_in.read(Path(model)), shapes or {}, constants or {})
+        found = diagnose.fault(onnx_in.read(Path(model)), known.shapes or {}, known.constants or {})
         if found is None:
             raise
         raise found from e
@@ -459,20 +469,35 @@ def _check_choices(goal: str, stream_input: str = "") -> None:
             raise UsageError(f"{option} {value} does not exist", fix="choose from: " + ", ".join(allowed))
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What the caller says about a model's inputs; see `build`."""
+
+    shapes: Shapes | None
+    constants: Constants | None
+    state: State | None
+
+    def load(self, path: Path) -> Graph:
+        from . import onnx_in
+        from .passes import feedback
+
+        shapes = {k: tuple(v) for k, v in (self.shapes or {}).items()}
+        return feedback.mark(onnx_in.load(path, shapes or None, self.constants), self.state or {})
+
+
 def _source(
-    model: str | Path, data: str | Path | None, recipe: Recipe | None, shapes: Shapes | None,
-    constants: Constants | None, tell: OnEvent,
+    model: str | Path, data: str | Path | None, recipe: Recipe | None, known: _Known, tell: OnEvent
 ) -> _Source:
     """Imports the model, and quantises it where there are data and it is not quantised yet."""
-    from . import data as datasets, onnx_in, store
+    from . import data as datasets, onnx_in, sequences, store
 
     path = Path(model)
     with _phase(tell, "import") as phase:
-        graph = onnx_in.load(path, {k: tuple(v) for k, v in (shapes or {}).items()} or None, constants)
+        graph = known.load(path)
         phase["info"] = plural(len(graph.nodes), "node")
     for note in graph.notes:
         tell(Event("note", info=note))
-    original = onnx_in.with_constants_bytes(_self_contained(path), constants or {})
+    original = onnx_in.with_constants_bytes(_self_contained(path), known.constants or {})
     files = {"model": {"file": path.name, "sha256": store.sha256_file(path)}, "data": None}
     if data is None:
         return _Source(graph, {REFERENCE: original}, None, files)
@@ -481,7 +506,7 @@ def _source(
     if any(n.op in ALREADY_QUANTISED for n in graph.nodes):
         tell(Event("note", info="the model is quantised already: it keeps its own scales, --data is not used"))
         return _Source(graph, {REFERENCE: original}, None, files)
-    graph, summary, quantised = _quantise(graph, dataset, recipe or Recipe(), tell)
+    graph, summary, quantised = _quantise(graph, sequences.with_state(graph, dataset), recipe or Recipe(), tell)
     return _Source(graph, {REFERENCE: quantised, FLOAT_REFERENCE: original}, summary, files)
 
 
@@ -648,6 +673,7 @@ def _manifest(
         "float_reference": FLOAT_REFERENCE if FLOAT_REFERENCE in source.references else None,
         "inputs": report["inputs"],
         "outputs": report["outputs"],
+        "state": report["state"],
         "quantised": bool(source.summary) or any(n.op in ALREADY_QUANTISED for n in source.graph.nodes),
         "steps": _trace_entries(compiled),
         "files": dict(files),

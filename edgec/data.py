@@ -25,11 +25,13 @@ ALIASES = ("x", "input", "data")     # names that are taken for the only input o
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples for a model. inputs: by input name, [samples, *input shape]; labels: int64 [samples] (-1: unknown)."""
+    """Samples for a model. inputs: by input name, [samples, *input shape]; labels: int64 [samples] (-1: unknown).
+    steps: where so many samples each follow one another in a sequence, for a model with state; 0: they do not."""
 
     inputs: Mapping[str, np.ndarray]
     labels: np.ndarray | None
     path: str
+    steps: int = 0
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -66,16 +68,49 @@ def load(path: str | Path, graph: Graph) -> Dataset:
     data. .npy: the array of the only input. A folder, or a .toml that declares one: see `folders`. "module:function":
     a function that returns the arrays. Float data become float32 (also for a quantised input, see
     `as_model_input`), integer data the input's type. UsageError says what does not fit.
+
+    For a graph with state the samples are one sequence, or [sequences, steps, ...] several; labels are then one for
+    each step, or one for each sequence, which is that of its last step.
     """
     path = Path(path)
     arrays, keys = _read(path, graph)
-    inputs = {name: _checked(arrays[key], name, key, graph, path) for name, key in keys.items()}
+    sequences = {_sequences(arrays[key], graph.type(name)) for name, key in keys.items()} if graph.state else {None}
+    if len(sequences) > 1:
+        raise UsageError("the inputs have different sequences", where=str(path),
+                         fix="give every input as many sequences and steps")
+    lengths = sequences.pop()
+    inputs = {name: _checked(_joined(arrays[key], lengths), name, key, graph, path) for name, key in keys.items()}
     counts = {name: len(a) for name, a in inputs.items()}
     if len(set(counts.values())) > 1:
         raise UsageError("the inputs have different numbers of samples: "
                          + ", ".join(f"{n}: {c}" for n, c in counts.items()), where=str(path),
                          fix="give every input the same samples in the same order")
-    return Dataset(inputs, _labels(arrays.get(LABELS), next(iter(counts.values())), path), str(path))
+    samples = next(iter(counts.values()))
+    labels = _labels(_of_steps(arrays.get(LABELS), lengths), samples, path)
+    return Dataset(inputs, labels, str(path), (lengths[1] if lengths else samples) if graph.state else 0)
+
+
+def _sequences(a: np.ndarray, t: TensorType) -> tuple[int, int] | None:
+    """(sequences, steps of each) of an array that has an axis for both; None where it has one axis for all."""
+    forms = (t.shape, t.shape[1:] if t.shape[:1] == (1,) else t.shape)
+    return a.shape[:2] if a.ndim > 2 and a.shape[1:] not in forms and a.shape[2:] in forms else None
+
+
+def _joined(a: np.ndarray, lengths: tuple[int, int] | None) -> np.ndarray:
+    return a.reshape(-1, *a.shape[2:]) if lengths else a
+
+
+def _of_steps(labels: np.ndarray | None, lengths: tuple[int, int] | None) -> np.ndarray | None:
+    """A label for each step: that of a sequence is its last step's, the others are unknown."""
+    if labels is None or lengths is None or labels.dtype.kind not in "iu":
+        return labels
+    if labels.shape == lengths:
+        return labels.reshape(-1)
+    if labels.shape != lengths[:1]:
+        return labels
+    spread = np.full(lengths, -1, np.int64)
+    spread[:, -1] = labels
+    return spread.reshape(-1)
 
 
 def as_model_input(dataset: Dataset, graph: Graph) -> Dataset:
@@ -152,32 +187,32 @@ def _made(path: Path, graph: Graph) -> dict[str, np.ndarray] | None:
         return folders.from_function(str(path))
     if path.suffix != ".toml" and not path.is_dir():
         return None
-    if len(graph.inputs) != 1:
-        raise UsageError(f"a folder holds one array, the model has {len(graph.inputs)} inputs", where=str(path),
+    if len(graph.given) != 1:
+        raise UsageError(f"a folder holds one array, the model has {len(graph.given)} inputs", where=str(path),
                          fix="save a .npz with one array per input name, or write a function: --data module:function")
-    shape = graph.type(graph.inputs[0]).shape
+    shape = graph.type(graph.given[0]).shape
     return folders.from_folder(path, {}, shape) if path.is_dir() else folders.from_declaration(path, shape)
 
 
 def _single(graph: Graph, path: Path) -> dict[str, str]:
-    if len(graph.inputs) != 1:
-        raise UsageError(f"a .npy file holds one array, the model has {len(graph.inputs)} inputs: "
-                         + ", ".join(graph.inputs), where=str(path), fix="save a .npz with one array per input name")
-    return {graph.inputs[0]: graph.inputs[0]}
+    if len(graph.given) != 1:
+        raise UsageError(f"a .npy file holds one array, the model has {len(graph.given)} inputs: "
+                         + ", ".join(graph.given), where=str(path), fix="save a .npz with one array per input name")
+    return {graph.given[0]: graph.given[0]}
 
 
 def _match(arrays: list[str], graph: Graph, path: Path) -> dict[str, str]:
     """Input name -> array name."""
-    if not graph.inputs:
+    if not graph.given:
         raise UsageError("the model has no inputs", where=str(path), fix="build it without data")
-    missing = [n for n in graph.inputs if n not in arrays]
+    missing = [n for n in graph.given if n not in arrays]
     if not missing:
-        return {n: n for n in graph.inputs}
+        return {n: n for n in graph.given}
     others = [k for k in arrays if k != LABELS]
     named = [k for k in others if k in ALIASES]
     for candidates in (named, others):
-        if len(graph.inputs) == 1 and len(candidates) == 1:
-            return {graph.inputs[0]: candidates[0]}
+        if len(graph.given) == 1 and len(candidates) == 1:
+            return {graph.given[0]: candidates[0]}
     raise UsageError("no array for the input" + ("s " if len(missing) > 1 else " ")
                      + ", ".join(f"'{m}' {_wanted(graph.type(m))}" for m in missing)
                      + f"; the file holds {', '.join(others) or 'no samples'}", where=str(path),

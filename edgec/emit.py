@@ -35,7 +35,7 @@ class Meta:
     """What a package says besides its program.
 
     c_name: prefix of files and C names. title: the model's name. hash: of the ONNX file. tool: name and version.
-    isa: folders of kernels, best first, e.g. ("dsp", "c99"). inputs, outputs: in the program's order.
+    isa: folders of kernels, best first, e.g. ("dsp", "c99"). inputs, outputs, state: in the program's order.
     types: graph tensor -> text for comments. stamp: kernels compiled for each set of parameters (True: all), see
     render_c.source."""
 
@@ -48,6 +48,7 @@ class Meta:
     outputs: tuple[TensorInfo, ...]
     types: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     stamp: bool | Collection[str] = False
+    state: tuple[TensorInfo, ...] = ()
 
 
 def package(p: Program, meta: Meta) -> dict[str, str]:
@@ -60,8 +61,9 @@ def package(p: Program, meta: Meta) -> dict[str, str]:
                        for k, a in enumerate(p.arenas)] if len(p.arenas) > 1 else []
     names["n_arenas"] = len(p.arenas)
     names["m_arena"] = "m->arena[0]" if names["arenas"] else "m->arena"
-    names["state"] = [{"at": render_c.address(p, b.offset, "m->arena"), "bytes": b.nbytes} for b in p.buffers.values() if b.place == "state"]
-    for kind, buffers, infos in (("input", p.inputs, meta.inputs), ("output", p.outputs, meta.outputs)):
+    names["kept"] = [_cleared(p, b) for b in p.buffers.values() if b.place == "state" and not b.alias]
+    for kind, buffers, infos in (("input", p.inputs, meta.inputs), ("output", p.outputs, meta.outputs),
+                                 ("state", tuple(old for old, _ in p.state), meta.state)):
         names[f"{kind}s"] = [_tensor(p, b, t, k, kind, meta, source)
                              for k, (b, t) in enumerate(zip(buffers, infos, strict=True))]
     names["shapes"] = [{"name": t["shape_name"], "text": t["shape"]}
@@ -115,7 +117,7 @@ def _names(p: Program, meta: Meta) -> dict:
         "c_name": meta.c_name, "NAME": meta.c_name.upper(), "title": _plain(meta.title), "tool": _plain(meta.tool),
         "title_string": render_c.string(meta.title), "hash_string": render_c.string(meta.hash),
         "arena_bytes": max(p.arena_bytes, 1), "n_steps": len(p.steps), "rows": _rows(p),
-        "n_inputs": len(p.inputs), "n_outputs": len(p.outputs),
+        "n_inputs": len(p.inputs), "n_outputs": len(p.outputs), "n_states": len(p.state),
         "inputs_pointer": f"{meta.c_name}_inputs" if p.inputs else "NULL",
         "outputs_pointer": f"{meta.c_name}_outputs" if p.outputs else "NULL",
     }
@@ -132,6 +134,14 @@ def _rows(p: Program) -> dict | None:
 def _plain(text: str) -> str:
     """Text that may stand inside a C comment."""
     return render_c.comment_text(text)
+
+
+def _cleared(p: Program, b: Buffer) -> dict:
+    """How a buffer gets the contents that it has before the first run."""
+    at = render_c.address(p, b.offset, "m->arena")
+    if b.reset == 0 or b.dtype in ("int8", "uint8"):
+        return {"at": f"({at})", "count": b.nbytes, "value": f"{b.reset & 255}u"}
+    return {"at": f"(({render_c.storage(b)} *)(void *)({at}))", "count": b.size, "value": str(b.reset)}
 
 
 def _tensor(p: Program, buffer: str, t: TensorInfo, k: int, kind: str, meta: Meta, source: render_c.Source) -> dict:

@@ -33,10 +33,11 @@ class Run:
 
 
 def run(firmware_elf: Path, board: Board, samples: Sequence[Sequence[bytes]], trace: bool = False,
-        timeout: float = 300.0) -> Run:
+        steps: int = 0, timeout: float = 300.0) -> Run:
     """Runs the firmware, which must lie in its package's folder, on samples (the bytes of each input).
 
-    timeout: seconds. A model with state sees the samples one after the other. Raises UsageError for samples that do
+    timeout: seconds. A model with state sees the samples one after the other, and is reset before every `steps` of them
+    (0: at the start alone; one that takes rows before every sample). Raises UsageError for samples that do
     not fit the model; DeviceError where the board has no emulator, the emulator is missing, does not end in time or
     reports an error.
     """
@@ -46,7 +47,8 @@ def run(firmware_elf: Path, board: Board, samples: Sequence[Sequence[bytes]], tr
     _require_emulator(board)
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
         (Path(folder) / "in").write_bytes(b"".join(part for sample in samples for part in sample))
-        words = ["edgec", "trace" if trace else "run", "in", "out"]
+        together = 1 if pack.has_rows else steps
+        words = ["edgec", "trace" if trace else "run", "in", "out", *([str(together)] if together else [])]
         printed = _execute(board, board.emulator, firmware_elf, words, folder, timeout)
         raw = (Path(folder) / "out").read_bytes()
     outputs, traces = _split(raw, pack, len(samples), trace, board)

@@ -124,7 +124,8 @@ class Node:
 @dataclass(frozen=True, eq=False)
 class Graph:
     """tensors: every edge by name, constants among them; inputs/outputs: names in the model's order. counts: of outputs
-    whose size data decide: (the tensor that holds the number of entries, their axis)."""
+    whose size data decide: (the tensor that holds the number of entries, their axis). state: pairs (input, output) that
+    are kept between runs: a run reads as input what the run before gave as output."""
 
     name: str
     nodes: tuple[Node, ...]
@@ -133,6 +134,19 @@ class Graph:
     outputs: tuple[str, ...]
     notes: tuple[str, ...] = ()
     counts: Mapping[str, tuple[str, int]] = field(default_factory=lambda: MappingProxyType({}))
+    state: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The inputs that the caller gives: those that are no state."""
+        kept = {i for i, _ in self.state}
+        return tuple(i for i in self.inputs if i not in kept)
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The outputs that the caller gets: those that are no state."""
+        kept = {o for _, o in self.state}
+        return tuple(o for o in self.outputs if o not in kept)
 
     def type(self, name: str) -> TensorType:
         return self.tensors[name].type
@@ -162,6 +176,7 @@ class Graph:
             if n.origin:
                 lines.append(f"      # {' + '.join(n.origin)}")
         lines += [f"  output {o}: {self.type(o)}" for o in self.outputs]
+        lines += [f"  state  {i} = {o}" for i, o in self.state]
         return "\n".join(lines) + "\n"
 
 

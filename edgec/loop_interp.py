@@ -75,14 +75,14 @@ def run(p: Program, inputs: Sequence[np.ndarray], after: Callable[[Function, Mem
 
     after(step, memory) is called after each step; memory gives every buffer by name. state: contents of the state
     buffers by name, kept for the next run (between the rows of a rowwise program all memory is); what is missing starts
-    as zeros. watch(arena, step, tick) is called after each tick of a streamed step, and after each step with None, on a
+    as after a reset. watch(arena, step, tick) is called after each tick of a streamed step, and after each step with None, on a
     planned program. Raises MeaningError."""
     memory = allocate(p)
     state = {} if state is None else state
     kept = [b.name for b in p.buffers.values() if b.place == "state" or p.rowwise and b.place != "rom" and not b.alias]
     for name in kept:
         if name in state or p.buffers[name].place == "state":
-            memory[name][:] = state.get(name, 0)
+            memory[name][:] = state.get(name, p.buffers[name].reset)
     if len(inputs) != len(p.inputs):
         raise MeaningError(f"{p.name} has {len(p.inputs)} inputs, not {len(inputs)}")
     for name, x in zip(p.inputs, inputs, strict=True):

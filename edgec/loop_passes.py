@@ -566,7 +566,7 @@ def _product(extents: list[int]) -> int:
 def drop_dead(p: Program) -> Program:
     """Without steps that do nothing and buffers that nothing uses."""
     steps = tuple(f for f in p.steps if f.body)
-    used = {*p.inputs, *p.outputs}
+    used = {*p.inputs, *p.outputs, *(old for old, _ in p.state)}
     for f in steps:
         for s in statements(f.body):
             used |= {x.buffer for e in expressions(s) for x in nodes(e) if isinstance(x, (Load, Ref, Rows))}

@@ -169,7 +169,8 @@ PLACES = ("rom", "arena", "state", "input", "output")
 class Buffer:
     """size: elements. place: where it lives; input and output buffers are in the arena too. offset: bytes in the arena,
     -1 before planning. data: the contents of a rom buffer, flat. alias: an arena buffer that this one is a view of
-    (same memory, same first byte); views have no offset of their own."""
+    (same memory, same first byte); views have no offset of their own. reset: each element of a state buffer before the
+    first run."""
 
     name: str
     dtype: str
@@ -179,6 +180,7 @@ class Buffer:
     data: np.ndarray | None = None
     alias: str = ""
     align: int = 4
+    reset: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -262,7 +264,8 @@ class Arena:
 class Program:
     """steps run in order. inputs/outputs: buffer names in the model's order. Set by planning: arena_bytes;
     lower_bound: the most bytes alive at once; placement_bound: no placement of these needs less.
-    rowwise: where a run is one row of the input."""
+    rowwise: where a run is one row of the input. state: pairs (state buffer that the caller knows of, the buffer that its next
+    value is made in)."""
 
     name: str
     buffers: Mapping[str, Buffer]
@@ -275,6 +278,7 @@ class Program:
     arenas: tuple[Arena, ...] = ()
     notes: tuple[str, ...] = field(default=())
     rowwise: Rowwise | None = None
+    state: tuple[tuple[str, str], ...] = ()
 
 
 def tick_loop(f: Function) -> For | None:

@@ -44,8 +44,12 @@ class _Lowering(Lowering):
     def run(self) -> Program:
         g = self.graph
         pushed = next((r for r in self.region_of.values() if r.push), None)
-        for name in () if pushed else g.inputs:
+        for name in () if pushed else g.given:
             self.add(name, "input")
+        for name, _ in g.state:
+            self.add(name, "state")
+            q = g.type(name).q
+            self.buffers[self.of[name]] = replace(self.buffers[self.of[name]], reset=int(q.zero_point) if q is not None else 0)
         steps, problems = [], []
         for node in g.nodes:
             region = self.region_of.get(id(node))
@@ -73,9 +77,10 @@ class _Lowering(Lowering):
             raise UnsupportedError(f"{len(problems)} node(s) that edgec cannot compile: " + "; ".join(dict.fromkeys(w for w, _ in problems)),
                                    where="\n         ".join(w for _, w in problems), fix="see `edgec ops`; change these layers before the export")
         outputs = [self.buffer(o) for o in g.outputs]
-        inputs = (self.row,) if pushed else tuple(self.of[i] for i in g.inputs)
+        inputs = (self.row,) if pushed else tuple(self.of[i] for i in g.given)
+        state = tuple((self.of[i], self.of[o]) for i, o in g.state)
         rowwise = Rowwise(pushed.push.rows, self.progress) if pushed else None
-        return Program(g.name, self.buffers, tuple(steps), inputs, tuple(outputs), notes=g.notes, rowwise=rowwise)
+        return Program(g.name, self.buffers, tuple(steps), inputs, tuple(outputs), notes=g.notes, rowwise=rowwise, state=state)
 
     # --- what operators ask ---
 

@@ -112,6 +112,18 @@ def constants(texts: list[str] | None) -> dict[str, list[float]] | None:
     return found or None
 
 
+def state(texts: list[str] | None) -> dict[str, str] | None:
+    """h=h_out -> {"h": "h_out"}."""
+    found = {}
+    for text in texts or ():
+        i, _, o = text.partition("=")
+        if not (i and o) or i in found:
+            what = "names an input again" if i in found else "is not IN=OUT"
+            raise UsageError(f"--state {text} {what}", fix="write --state h=h_out, once for each input")
+        found[i] = o
+    return found or None
+
+
 def widths(texts: list[str] | None) -> dict[str, str]:
     """conv1=16x8 -> {"conv1": "16x8"}; a name may hold "="."""
     found = {}
@@ -181,10 +193,15 @@ class Interface:
         typer.Option(metavar="NAME=V,V,..", help="Value of an input that is known now, such as axes. Repeatable."),
     ] = None
 
+    state: Annotated[
+        list[str] | None,
+        typer.Option(metavar="IN=OUT", help="Keep an output between runs: this input of the next. Repeatable."),
+    ] = None
+
     @property
     def arguments(self) -> dict[str, Any]:
         """For api.py."""
-        return {"shapes": shapes(self.shape), "constants": constants(self.const)}
+        return {"shapes": shapes(self.shape), "constants": constants(self.const), "state": state(self.state)}
 
 
 @dataclass(frozen=True)

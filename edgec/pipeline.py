@@ -24,18 +24,19 @@ from . import (
     plan_tie,
     push,
     render_c,
+    state,
     stream,
 )
 from . import verify as spec
 from .board import Board
 from .errors import UsageError
-from .ir import Graph
+from .ir import Graph, TensorType
 from .kernels import narrow
 from .kernels.choice import Offer, affordable
-from .loops import Call, Program, program_text
+from .loops import Buffer, Call, Program, program_text
 from .ops.conv import faster
 from .output import count_text, plural
-from .passes import absorb, channels, constants, layout, normalise
+from .passes import absorb, channels, constants, feedback, layout, normalise
 
 SIMPLIFY = (
     constants.constant_grids,
@@ -57,12 +58,14 @@ ABSORB = (
     absorb.signed,
     absorb.sink_dequantize,
     absorb.raise_quantize,
+    feedback.integer_state,
     absorb.absorb,
     absorb.fuse_tables,
 )
 LAYOUT = (
     layout.channels_last,
     layout.cancel_transposes,
+    feedback.transposed_state,
     normalise.drop_identities,
 )
 CHANNELS = (
@@ -126,6 +129,9 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
                          lambda g: f"{len(source.nodes)} -> {len(g[1].nodes)} nodes" + _pruned(channels.losses(*g)))
     limit = min((b for b in (ram, board.ram_bytes) if b), default=0)
     if stream_input:
+        if graph.state:
+            raise UsageError("an input cannot come row by row in a model with state", where=", ".join(i for i, _ in graph.state),
+                             fix="leave out --stream-input and --sliding, or --state")
         graph = spec.verify(push.input_by_rows(graph), "input_by_rows")
         dump("input_by_rows", str(graph))
     board = narrowed(graph, board, goal, flash)
@@ -146,7 +152,7 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
                        lambda c: f"arena {c.arena_bytes:,} B{_streamed(c.regions)}, {_more(c.cycles, unstreamed)} cycles by the model")
         program = chosen.program
     meta, plan_json = _meta(graph, board, c_name), certificate.make(program)
-    files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal, program.rowwise is not None,
+    files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal, program.rowwise is not None, bool(program.state),
                                                                                       [a.memory for a in program.arenas]),
                   lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
     files |= {"plan.json": certificate.text(plan_json)}
@@ -271,6 +277,8 @@ def _lowered(graph: Graph, board: Board, regions, fast: frozenset[str], dump, un
         program = p(program)
         loop_verify.verify(program, p.__name__)
         dump(p.__name__, program_text(program))
+    program = loop_verify.verify(state.settle(program), "settle")
+    dump("settle", program_text(program))
     return program
 
 
@@ -288,8 +296,8 @@ def _meta(graph: Graph, board: Board, c_name: str) -> emit.Meta:
         return emit.TensorInfo(name, t.dtype, t.shape, scale, zero)
 
     types = {n: str(t.type) for n, t in graph.tensors.items() if t.data is None}
-    return emit.Meta(c_name, graph.name, graph_hash(graph), f"edgec {__version__}", board.isa, tuple(map(tensor, graph.inputs)),
-                     tuple(map(tensor, graph.outputs)), types, stamp=True)
+    return emit.Meta(c_name, graph.name, graph_hash(graph), f"edgec {__version__}", board.isa, tuple(map(tensor, graph.given)),
+                     tuple(map(tensor, graph.results)), types, stamp=True, state=tuple(tensor(i) for i, _ in graph.state))
 
 
 def graph_hash(graph: Graph) -> str:
@@ -300,6 +308,10 @@ def graph_hash(graph: Graph) -> str:
     return h.hexdigest()
 
 
+def _type(b: Buffer) -> TensorType:
+    return TensorType(b.dtype, (b.size,))
+
+
 def _stats(graph: Graph, program: Program, meta: emit.Meta) -> dict:
     """What reports need: totals and one entry per step."""
     def weights(step) -> int:
@@ -307,7 +319,7 @@ def _stats(graph: Graph, program: Program, meta: emit.Meta) -> dict:
 
     steps = []
     for s, alive, functions in zip(program.steps, plan.alive_in_steps(program), emit.functions(program, meta), strict=True):
-        t = graph.type(s.outputs[0])
+        t = graph.type(s.outputs[0]) if s.outputs else _type(program.buffers[s.result])
         kernels = list(dict.fromkeys(c.kernel for c in loop_verify.statements(s.body) if isinstance(c, Call)))
         steps.append({"name": s.name, "op": s.op, "origin": list(s.origin), "macs": s.macs, "kernel": " + ".join(kernels),
                       "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes, "weights_bytes": weights(s), "alive_bytes": alive, **functions})

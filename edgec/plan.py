@@ -142,6 +142,8 @@ def _parts(p: Program, name: str, live: tuple[int, int], moments) -> list[Part]:
     """When the parts of a buffer are alive: in a step with spans only from and to the ticks that it gives."""
     lo, hi = live
     start, end = moments[lo][0], moments[hi][1]
+    if p.buffers[name].place == "state":
+        return [Part(0, p.buffers[name].nbytes, start, end)]
     if p.rowwise and name in p.inputs and name in p.steps[0].spans:  # there at the ticks that take it
         return [Part(o, n, first, last) for o, n, first, last in p.steps[0].spans[name]]
     born, dies = {}, {}

@@ -47,6 +47,7 @@ def _tie(p: Program, plan: Mapping) -> None:
 
     known = {b["name"]: (b["place"], b["bytes"], plan["pieces"][b["piece"]]["offset"]) for b in plan["buffers"]}
     used = roots(n for s in p.steps for n in _mentioned(s.body, ram)) | roots(p.inputs) | roots(p.outputs)
+    used |= {n for n in ram if p.buffers[n].place == "state" and not p.buffers[n].alias}
     demand(set(known) == used, "the plan's buffers are not the program's:", sorted(set(known) ^ used))
     for n in ram:
         b = p.buffers[n]

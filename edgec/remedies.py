@@ -85,6 +85,8 @@ def _short(name: str) -> str:
 
 def _pushed(compiled: Compiled, board: Board, goal: str) -> Iterator[Remedy]:
     """The input taken row by row, so that it is never whole; cycles are those of all rows of a window."""
+    if compiled.source.state:
+        return
     try:
         made = pipeline.compile_graph(compiled.source, board, goal=goal, stream_input="window")
     except EdgecError:  # several inputs, or a first layer that needs all rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from . import paths
+from . import paths, sequences
 from .output import bar_line, count_text, plural, size_text, table
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ def make(compiled: Compiled, board: Board, firmware: Firmware | None, quantisati
         "name": compiled.c_name,
         "board": {"name": board.name, "cpu": board.cpu, "ram_bytes": board.ram_bytes, "flash_bytes": board.flash_bytes,
                   "rooms": {r.memory: r.size for r in board.rooms}},
-        "inputs": [tensor_entry(g, n) | _as_pushed(compiled, n) for n in g.inputs],
-        "outputs": [tensor_entry(g, n) for n in g.outputs],
+        "inputs": [tensor_entry(g, n) | _as_pushed(compiled, n) for n in g.given],
+        "outputs": [tensor_entry(g, n) for n in g.results],
+        "state": _states(compiled),
         "macs": s["macs"],
         "memory": _memory(compiled, firmware),
         "flash": _flash(compiled, firmware),
@@ -68,6 +69,13 @@ def _as_pushed(compiled: Compiled, name: str) -> dict:
         return {}
     perm = compiled.graph.tensors[name].perm
     return {"shape": list(compiled.source.type(name).shape), "perm": list(perm) if perm else None, "rows": compiled.program.rowwise.rows}
+
+
+def _states(compiled: Compiled) -> list[dict]:
+    """How each state is kept; the output that it is made of; and as the model's user knows it: type, shape and first value."""
+    return [tensor_entry(compiled.graph, k.input) | {"output": k.output, "start": {
+        "dtype": str(k.start.dtype), "shape": list(k.start.shape), "value": k.start.flat[0].item()}}
+        for k in sequences.kept(compiled.source)]
 
 
 def float_islands(steps: list[dict], graph: Graph) -> list[dict]:
@@ -176,6 +184,7 @@ def text(report: Mapping, width: int = 1000) -> str:
     m, f, board = report["memory"], report["flash"], report["board"]
     lines = [f"{report['name']} on {board['name']}", "", *bars(report), ""]
     lines += _tensor_lines("input", report["inputs"]) + _tensor_lines("output", report["outputs"])
+    lines += _tensor_lines("state", report["state"])
     lines += [
         f"  work    {count_text(report['macs'])} multiply-accumulates per run, {plural(len(report['steps']), 'step')}",
         "",

@@ -60,7 +60,9 @@ class Rewriter:
         used = {i for n in nodes for i in n.inputs} | {o for n in nodes for o in n.outputs}
         used |= set(self.inputs) | set(self.outputs)
         tensors = {k: t for k, t in self.tensors.items() if k in used}
-        return replace(self.graph, nodes=tuple(nodes), tensors=tensors, inputs=tuple(self.inputs),
+        now = dict(zip(self.graph.outputs, self.outputs, strict=True))
+        state = tuple((i, now[o]) for i, o in self.graph.state)
+        return replace(self.graph, nodes=tuple(nodes), tensors=tensors, inputs=tuple(self.inputs), state=state,
                        outputs=tuple(self.outputs), notes=tuple(dict.fromkeys(self.notes)))
 
 

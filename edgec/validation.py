@@ -17,6 +17,7 @@ from .data import Dataset
 from .errors import EdgecError, UsageError, ValidationError
 from .ir import Graph, QParams, Tensor, TensorType
 from .output import Event, plural, table
+from .sequences import Kept, fed_back
 
 Array = np.ndarray
 
@@ -95,9 +96,10 @@ def run(
     inputs = _input_graph(manifest)
     dataset, as_given = _samples(inputs, data, samples, RANDOM_SAMPLES if samples is None else samples)
     feeds = [dataset[i] for i in range(len(dataset))]
+    steps = dataset.steps
     layers = [s for s in manifest["steps"] if s["source"]] if per_layer else []
-    engine, wanted, inner = _run_reference(directory, manifest, feeds, layers, tell)
-    ran = {t: _run_target(t, directory, manifest, feeds, per_layer, board, tell) for t in dict.fromkeys(on)}
+    engine, wanted, inner = _run_reference(directory, manifest, feeds, steps, layers, tell)
+    ran = {t: _run_target(t, directory, manifest, feeds, steps, per_layer, board, tell) for t in dict.fromkeys(on)}
 
     reasons: list[str] = []
     classes = [_is_classes(o, manifest["inputs"]) for o in manifest["outputs"]]
@@ -110,8 +112,8 @@ def run(
             why = _refuse(d, tolerance, real=data is not None, integer_model=manifest["quantised"])
             reasons += [f"{entry['name']} on {target}: {why}"] if why else []
             outputs.append({"output": entry["name"], "on": target, "ok": not why, **d.as_dict()})
-    equal, differing = _equality(directory, manifest, ran, feeds, board)
-    spoiled = _poisoned(directory, manifest, feeds, board, tell) if poison else []
+    equal, differing = _equality(directory, manifest, ran, feeds, steps, board)
+    spoiled = _poisoned(directory, manifest, feeds, steps, board, tell) if poison else []
     stack = _run_stack(directory, manifest, ran)
     deep = [f"stack: the run used {stack['bytes']} bytes, its bound is {stack['bound']}"] if stack and not stack["ok"] else []
     reasons = differing + spoiled + deep + reasons
@@ -145,7 +147,14 @@ def _input_graph(manifest: Mapping) -> Graph:
     for e in manifest["inputs"]:
         q = QParams.of(e["scale"], e["zero_point"]) if e["scale"] else None
         tensors[e["name"]] = Tensor(e["name"], TensorType(e["dtype"], tuple(e["shape"]), q))
-    return Graph(manifest["name"], (), tensors, tuple(tensors), ())
+    state = tuple((s["name"], s["output"]) for s in manifest["state"])
+    return Graph(manifest["name"], (), tensors, tuple(tensors), (), state=state)
+
+
+def _states(manifest: Mapping) -> list[Kept]:
+    """As the reference takes them."""
+    return [Kept(s["name"], s["output"], np.full(s["start"]["shape"], s["start"]["value"], s["start"]["dtype"]))
+            for s in manifest["state"]]
 
 
 def _samples(
@@ -173,20 +182,22 @@ def _random(inputs: Graph, count: int) -> Dataset:
             made[name] = rng.integers(info.min, info.max + 1, shape).astype(dtype)
         else:
             made[name] = rng.integers(0, 2, shape).astype(dtype)
-    return Dataset(made, None, "")
+    return Dataset(made, None, "", (count + 1) // 2 if inputs.state else 0)
 
 
 # --- running -------------------------------------------------------------------------------------
 
 
 def _run_reference(
-    directory: Path, manifest: Mapping, feeds: list[dict[str, Array]], layers: list[dict], tell: Callable[[Event], None]
+    directory: Path, manifest: Mapping, feeds: list[dict[str, Array]], steps: int, layers: list[dict],
+    tell: Callable[[Event], None],
 ) -> tuple[str, list[Array], dict[str, Array]]:
     """engine, the outputs [samples, ...] in order, and the inner tensors of `layers` by name."""
     return _run_onnx(
         directory / manifest["reference"],
-        [o["name"] for o in manifest["outputs"]],
+        manifest,
         feeds,
+        steps,
         [e["source"] for e in layers],
         "reference",
         tell,
@@ -195,8 +206,9 @@ def _run_reference(
 
 def _run_onnx(
     path: Path,
-    outputs: list[str],
+    manifest: Mapping,
     feeds: list[dict[str, Array]],
+    steps: int,
     inner: list[str],
     label: str,
     tell: Callable[[Event], None],
@@ -206,13 +218,17 @@ def _run_onnx(
     start = time.perf_counter()
     reference = onnx_run.reference(onnx_in.read(path), inner)
     columns: list[list[Array]] = [[] for _ in reference.names]
-    for k, feed in enumerate(feeds):
-        for column, value in zip(columns, reference.run(feed), strict=True):
+
+    def ran(feed: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(zip(reference.names, reference.run(feed), strict=True))
+
+    for k, (_, made) in enumerate(fed_back(ran, _states(manifest), feeds, steps)):
+        for column, value in zip(columns, made.values(), strict=True):
             column.append(value)
         tell(Event("progress", label, done=k + 1, total=len(feeds)))
     found = {n: np.stack(c) for n, c in zip(reference.names, columns, strict=True)}
     tell(Event("phase", label, reference.engine, time.perf_counter() - start))
-    return reference.engine, [found[o] for o in outputs], found
+    return reference.engine, [found[o["name"]] for o in manifest["outputs"]], found
 
 
 def _run_target(
@@ -220,13 +236,14 @@ def _run_target(
     directory: Path,
     manifest: Mapping,
     feeds: list[dict[str, Array]],
+    steps: int,
     trace: bool,
     board: str | None,
     tell: Callable[[Event], None],
 ) -> _Ran:
     start = time.perf_counter()
     ran = (_run_host if target == "host" else _run_qemu)(
-        directory, manifest, _as_bytes(manifest, feeds), trace, board, tell
+        directory, manifest, _as_bytes(manifest, feeds), steps, trace, board, tell
     )
     tell(Event("phase", target, f"{plural(len(feeds), 'sample')}", time.perf_counter() - start))
     return ran
@@ -249,6 +266,7 @@ def _run_host(
     directory: Path,
     manifest: Mapping,
     samples: list[list[bytes]],
+    steps: int,
     trace: bool,
     board: str | None,
     tell: Callable[[Event], None],
@@ -258,9 +276,11 @@ def _run_host(
     model = host.load(directory, simd_on_host=boards.load(board or manifest["board"]).simd)
     outputs, traces = [], []
     for k, sample in enumerate(samples):
+        if steps and k % steps == 0:
+            model.reset()
         if trace:
-            raw, steps = model.trace_bytes(sample)
-            traces.append(steps)
+            raw, made = model.trace_bytes(sample)
+            traces.append(made)
         else:
             raw = model.run_bytes(sample)
         outputs.append(raw)
@@ -272,6 +292,7 @@ def _run_qemu(
     directory: Path,
     manifest: Mapping,
     samples: list[list[bytes]],
+    steps: int,
     trace: bool,
     board: str | None,
     tell: Callable[[Event], None],
@@ -280,16 +301,17 @@ def _run_qemu(
 
     target = boards.load(board or manifest["board"])
     elf = _firmware(directory, manifest)
-    batch = len(samples) if package.read(directory).has_reset else 1  # a state must not be lost between batches
+    batch = steps or (len(samples) if package.read(directory).has_reset else 1)  # no batch ends within a sequence
     outputs, traces, stack, run_stack = [], [], 0, 0
     while len(outputs) < len(samples):
         start = time.perf_counter()
-        got = emulator.run(elf, target, samples[len(outputs) : len(outputs) + batch], trace)
+        got = emulator.run(elf, target, samples[len(outputs) : len(outputs) + batch], trace, steps)
         outputs += got.outputs
         traces += got.traces
         stack, run_stack = max(stack, got.stack), max(run_stack, got.run_stack)
         tell(Event("progress", "qemu", done=len(outputs), total=len(samples)))
-        batch = max(1, int(BATCH_SECONDS * len(got.outputs) / (time.perf_counter() - start)))
+        possible = int(BATCH_SECONDS * len(got.outputs) / (time.perf_counter() - start))
+        batch = max(1, possible // max(steps, 1)) * max(steps, 1)
     return _Ran(_stacked(manifest, outputs), traces, stack, run_stack)
 
 
@@ -335,7 +357,8 @@ def _refuse(d: Difference, t: Tolerance, *, real: bool, integer_model: bool) -> 
 
 
 def _equality(
-    directory: Path, manifest: Mapping, ran: Mapping[str, _Ran], feeds: list[dict[str, Array]], board: str | None
+    directory: Path, manifest: Mapping, ran: Mapping[str, _Ran], feeds: list[dict[str, Array]], steps: int,
+    board: str | None,
 ) -> tuple[bool | None, list[str]]:
     """Whether host and emulator gave the same bits (None: only one ran), and where not, the first difference."""
     if len(ran) < 2:
@@ -344,7 +367,8 @@ def _equality(
     for entry, a, b in zip(manifest["outputs"], host.outputs, qemu.outputs, strict=True):
         at = compare.first_mismatch(a, b)
         if at is not None:
-            step = _first_differing_step(directory, manifest, feeds[at[0]], board)
+            begin = at[0] - at[0] % steps if steps else at[0]
+            step = _first_differing_step(directory, manifest, feeds[begin : at[0] + 1], steps, board)
             return False, [
                 f"host and qemu differ: sample {at[0]}, {entry['name']}{list(at[1:])} is {a[at]} and {b[at]}{step}"
             ]
@@ -359,6 +383,7 @@ def _poisoned(
     directory: Path,
     manifest: Mapping,
     feeds: list[dict[str, Array]],
+    steps: int,
     board: str | None,
     tell: Callable[[Event], None],
 ) -> list[str]:
@@ -369,13 +394,16 @@ def _poisoned(
     start, found = time.perf_counter(), []
     plan = json.loads((directory / "plan.json").read_text(encoding="utf-8"))
     model = host.load(directory, simd_on_host=boards.load(board or manifest["board"]).simd)
-    for k, sample in enumerate(_as_bytes(manifest, feeds)):
-        model.reset()
-        clean = model.run_bytes(sample)
-        for seed in (0, 1):
+    samples, size = _as_bytes(manifest, feeds), max(steps, 1)
+    for begin in range(0, len(samples), size):
+        sequence, runs = samples[begin : begin + size], []
+        for poison in (None, Poison(plan, 0), Poison(plan, 1)):
             model.reset()
-            if model.run_bytes(sample, Poison(plan, seed)) != clean and not found:
-                found.append(f"poisoned arena: the outputs of sample {k} depend on bytes that plan.json calls dead")
+            runs.append([model.run_bytes(sample, poison) for sample in sequence])
+        wrong = next((k for k, ran in enumerate(zip(*runs, strict=True)) if ran[1:] != ran[:1] * 2), None)
+        if wrong is not None and not found:
+            which = f"the outputs of sample {begin + wrong}"
+            found.append(f"poisoned arena: {which} depend on bytes that plan.json calls dead")
     tell(Event("phase", "poisoned", plural(len(feeds), "sample"), time.perf_counter() - start))
     return found
 
@@ -392,12 +420,14 @@ def _run_stack(directory: Path, manifest: Mapping, ran: Mapping[str, _Ran]) -> d
     return {"function": function, "bytes": measured, "bound": bound.bytes, "ok": bound.bytes is None or measured <= bound.bytes}
 
 
-def _first_differing_step(directory: Path, manifest: Mapping, feed: dict[str, Array], board: str | None) -> str:
-    """Runs the sample again with traces; only for the message."""
-    samples = _as_bytes(manifest, [feed])
+def _first_differing_step(
+    directory: Path, manifest: Mapping, feeds: list[dict[str, Array]], steps: int, board: str | None
+) -> str:
+    """Runs the last sample again, after those before it in its sequence, with traces; only for the message."""
+    samples = _as_bytes(manifest, feeds)
     quiet: Callable[[Event], None] = lambda event: None  # noqa: E731
     try:
-        a, b = (f(directory, manifest, samples, True, board, quiet).traces[0] for f in (_run_host, _run_qemu))
+        a, b = (f(directory, manifest, samples, steps, True, board, quiet).traces[-1] for f in (_run_host, _run_qemu))
     except EdgecError:
         return ""
     return next(
@@ -461,8 +491,9 @@ def _run_float(directory: Path, manifest: Mapping, given: Dataset, tell: Callabl
         feeds.append(sample)
     return _run_onnx(
         directory / manifest["float_reference"],
-        [o["name"] for o in manifest["outputs"]],
+        manifest,
         feeds,
+        given.steps,
         [],
         "float model",
         tell,

@@ -49,6 +49,11 @@ def verify(graph: Graph, after: str = "import") -> Graph:
     for o in graph.outputs:
         if o not in known:
             fail(f"output {o} is made by nothing")
+    for i, o in graph.state:
+        if i not in graph.inputs or o not in graph.outputs:
+            fail(f"state {i} = {o} is no input and output")
+        elif (graph.type(i).dtype, graph.type(i).shape) != (graph.type(o).dtype, graph.type(o).shape):
+            fail(f"state {i} is {graph.type(i)}, {o} is {graph.type(o)}")
     return graph
 
 

@@ -115,7 +115,7 @@ def _wide(graph: Graph, integer: set[Node], wanted: set[str], head: Mapping[Node
     wanted = {source[t] for t in wanted if t in source}
     blocked = set(fixed)
     if io == "int8":
-        blocked |= {source[t] for t in (*graph.inputs, *graph.outputs) if t in source}
+        blocked |= {source[t] for t in (*graph.given, *graph.results) if t in source}
     for n in integer:
         if n not in head and not _has_wide_form(graph, n):
             blocked |= {source[t] for t in (*operands(graph, n), result.get(n, n.outputs[0])) if t in source}
@@ -236,7 +236,8 @@ def _integer_nodes(graph: Graph, obstacles: Mapping[Node, str], io: str) -> tupl
     for node in reversed(graph.nodes):
         if node not in obstacles and (node not in moves or wanted.intersection(node.outputs)):
             wanted.update(operands(graph, node))
-    made = {i for i in graph.inputs if graph.type(i).dtype == "float32" and (io == "int8" or i in wanted)}
+    whole = graph.given if io == "int8" else ()
+    made = {i for i in graph.inputs if graph.type(i).dtype == "float32" and (i in whole or i in wanted)}
     integer: set[Node] = set()
     for node in graph.nodes:
         data = operands(graph, node)
@@ -257,7 +258,7 @@ def _quantised_tensors(graph: Graph, integer: set[Node], made: set[str], inner: 
             found += [t for t in operands(graph, node) if t and (graph.const(t) is None or move)]
             found += [o for o in node.outputs if o]
     if io == "int8":
-        found += [o for o in graph.outputs if graph.type(o).dtype == "float32" and graph.const(o) is None]
+        found += [o for o in graph.results if graph.type(o).dtype == "float32" and graph.const(o) is None]
     return [t for t in dict.fromkeys(found) if t not in inner]
 
 
@@ -282,6 +283,11 @@ def _sources(graph: Graph, integer: set[Node], quantised: list[str],
             t = takes[t]
         return t
 
+    for i, o in graph.state:  # one scale at both ends, of the range that holds the other
+        if i in quantised and o in quantised and last(i) != last(o):
+            wide, narrow = (last(o), last(i)) if last(i) == i or last(o) in fixed else (last(i), last(o))
+            if narrow not in fixed and graph.const(narrow) is None:
+                takes[narrow] = wide
     return {t: last(t) for t in quantised}
 
 

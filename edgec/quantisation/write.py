@@ -20,7 +20,8 @@ class Writer:
     """Writes the QDQ graph in one walk over the nodes."""
 
     def __init__(self, graph: Graph, plan: Plan, scales: Scales, io: str):
-        self.graph, self.plan, self.scales, self.io = graph, plan, scales, io
+        self.graph, self.plan, self.scales = graph, plan, scales
+        self.whole = {*graph.given, *graph.results} if io == "int8" else frozenset()    # integers at the interface
         self.r = Rewriter(graph)
         self.r.nodes = []
         self.parameters: dict[str, tuple[str, str]] = {}    # source -> names of scale and zero point
@@ -47,12 +48,12 @@ class Writer:
 
     def is_float_output(self, t: str) -> bool:
         """True for a graph output that DequantizeLinear makes."""
-        return (t in self.graph.outputs and self.io == "float32" and t in self.plan.integer_made
+        return (t in self.graph.outputs and t not in self.whole and t in self.plan.integer_made
                 and t in self.plan.source and t not in self.graph.inputs)
 
     def begin(self, name: str) -> None:
         """A float graph input: quantised at once, or turned into integers."""
-        if self.io == "int8":
+        if name in self.whole:
             self.integers[name] = name
             self.r.retype(name, TensorType("int8", self.graph.type(name).shape))
         else:
@@ -69,7 +70,7 @@ class Writer:
     def raw(self, name: str) -> str:
         """The name under which a node writes the float tensor, which Q reads: another one where `name` is to be the
         graph output on the other side."""
-        int8_output = self.io == "int8" and name in self.graph.outputs and name in self.plan.source
+        int8_output = name in self.whole and name in self.graph.outputs and name in self.plan.source
         if int8_output or self.is_float_output(name):
             return self.tensor(f"{name}/f", self.graph.type(name))
         return name
@@ -77,7 +78,7 @@ class Writer:
     def quantise(self, name: str, raw: str) -> None:
         """QuantizeLinear of a float tensor."""
         t = TensorType(str(np.dtype(self.dtype(name))), self.graph.type(name).shape)
-        if name in self.graph.outputs and self.io == "int8":
+        if name in self.graph.outputs and name in self.whole:
             self.integers[name] = name
             self.r.retype(name, t)
         else:

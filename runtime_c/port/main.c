@@ -2,10 +2,11 @@
  *
  * Command line (its first word, the program, is ignored):
  *   (none)          fills the inputs with a fixed pattern, runs once, prints "<model>: <FNV-1a of the outputs>".
- *   run IN OUT      IN: samples one after the other, a sample is all inputs one after the other, raw bytes.
+ *   run IN OUT [N]  IN: samples one after the other, a sample is all inputs one after the other, raw bytes.
  *                   OUT: per sample all outputs one after the other. Prints "stack <bytes> run <bytes>": the most that
  *                   was in use, and the most that a run of the model with all that it calls had in use.
- *   trace IN OUT    the same, and before a sample's outputs a record per executed step:
+ *                   N: the model is reset before every N samples (where it keeps anything), else before the first alone.
+ *   trace IN OUT [N]  the same, and before a sample's outputs a record per executed step:
  *                   uint32 step, uint32 bytes, the bytes of the step's output; ended by a uint32 TRACE_END.
  *   profile IN OUT  the same as trace, but a record is uint32 step, uint32 cycles that it took by the core's counter (DWT,
  *                   which an ARMv6-M and emulators do not have: 0).
@@ -137,6 +138,17 @@ static bool equal(const char *a, const char *b)
         b++;
     }
     return *a == *b;
+}
+
+/* The value of the digits that the text begins with. */
+static uint32_t number(const char *digits)
+{
+    uint32_t value = 0u;
+
+    while (*digits >= '0' && *digits <= '9') {
+        value = value * 10u + (uint32_t)(*digits++ - '0');
+    }
+    return value;
 }
 
 /* ---- cycles ------------------------------------------------------------------------------------------------- */
@@ -338,13 +350,18 @@ static int write_sample(int32_t out)
     return EXIT_DONE;
 }
 
-static int run_samples(int32_t in, int32_t out)
+/* steps: as N above, 0 where it is not given. */
+static int run_samples(int32_t in, int32_t out, uint32_t steps)
 {
     int code = start_model();
     bool end = false;
+    uint32_t sample = 0u; /* of those that follow one another */
 
     while (code == EXIT_DONE) {
-        fw_model_start(&model);
+        if (sample == 0u) {
+            fw_model_start(&model);
+        }
+        sample = sample + 1u == steps ? 0u : sample + 1u;
         for (uint32_t row = 0u; row < FW_MODEL_ROWS; row++) {
             code = read_inputs(in, row, &end);
             if (code != EXIT_DONE || end) {
@@ -359,7 +376,7 @@ static int run_samples(int32_t in, int32_t out)
     return code;
 }
 
-static int run_files(const char *in_path, const char *out_path, bool trace)
+static int run_files(const char *in_path, const char *out_path, uint32_t steps, bool trace)
 {
     const int32_t in = semihost_open(in_path, SEMIHOST_READ_BINARY);
     const int32_t out = semihost_open(out_path, SEMIHOST_WRITE_BINARY);
@@ -372,7 +389,7 @@ static int run_files(const char *in_path, const char *out_path, bool trace)
         return EXIT_OUTPUT;
     }
     trace_file = trace ? out : NO_FILE;
-    code = run_samples(in, out);
+    code = run_samples(in, out, steps);
     if (semihost_close(out) != 0 && code == EXIT_DONE) {
         code = EXIT_OUTPUT;
     }
@@ -386,16 +403,21 @@ static int run_files(const char *in_path, const char *out_path, bool trace)
 
 int main(void)
 {
-    char *words[4];
+    char *words[5];
+    uint32_t steps;
     int n = 0;
 
     paint_stack();
     if (semihost_command_line(command_line, sizeof command_line) == 0) {
-        n = split(command_line, words, 4);
+        n = split(command_line, words, 5);
     }
     trace_cycles = n >= 2 && equal(words[1], "profile");
     if (n < 2 || !(equal(words[1], "run") || equal(words[1], "trace") || trace_cycles)) {
         return run_pattern(); /* also where the words are pieces of the image's path, which emulators put there */
     }
-    return n == 4 ? run_files(words[2], words[3], !equal(words[1], "run")) : EXIT_USAGE;
+    steps = n == 5 ? number(words[4]) : 0u;
+    if (n < 4 || n > 5 || (n == 5 && steps == 0u)) {
+        return EXIT_USAGE;
+    }
+    return run_files(words[2], words[3], steps, !equal(words[1], "run"));
 }
