@@ -42,7 +42,7 @@ class Dataset:
 
     def first(self, n: int) -> Dataset:
         """The first n samples (all where there are fewer)."""
-        return self._part(slice(n))
+        return self.part(slice(n))
 
     def digest(self) -> str:
         """SHA-256 of the inputs: names and values."""
@@ -53,9 +53,10 @@ class Dataset:
 
     def every(self, n: int, start: int) -> Dataset:
         """Samples start, start + n, start + 2n ..."""
-        return self._part(slice(start, None, n))
+        return self.part(slice(start, None, n))
 
-    def _part(self, at: slice) -> Dataset:
+    def part(self, at: slice | np.ndarray) -> Dataset:
+        """The samples at these indices."""
         return replace(self, inputs={k: a[at] for k, a in self.inputs.items()},
                        labels=None if self.labels is None else self.labels[at])
 

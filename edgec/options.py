@@ -255,7 +255,7 @@ class Quantising:
 
     calibration: Annotated[
         str,
-        typer.Option(metavar="METHOD", help="How ranges are chosen: auto, minmax, headroom, average, "
+        typer.Option(metavar="METHOD", help="How ranges are chosen: auto, minmax, tail, average, "
                      "percentile[:99.9], mse or entropy."),
     ] = "auto"
     io: Annotated[Io, typer.Option(help="Inputs and outputs of a model that is quantised here.")] = Io.int8

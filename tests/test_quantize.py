@@ -353,7 +353,7 @@ def test_concat_leaves_inputs_that_others_read():
     assert not behind(q, "b").same(behind(q, "y"))
     assert behind(q, "c").same(behind(q, "b"))  # a move of b, which keeps its own scale
     assert behind(q, "y").same(behind(q, "o")) and behind(q, "a").same(behind(q, "o"))  # a concat of a concat
-    assert float(behind(q, "z").scale) == 1 / 256  # known, not shared
+    assert float(behind(q, "z").scale) == 1 / 255  # known, not shared
 
 
 def test_concat_of_a_tensor_with_itself():
@@ -379,7 +379,7 @@ def test_concat_leaves_outputs_and_parts():
 
 
 @pytest.mark.parametrize(
-    ("op", "scale", "zero"), [("Softmax", 1 / 256, -128), ("Sigmoid", 1 / 256, -128), ("Tanh", 1 / 128, 0)]
+    ("op", "scale", "zero"), [("Softmax", 1 / 255, -128), ("Sigmoid", 1 / 255, -128), ("Tanh", 1 / 127, 0)]
 )
 def test_known_ranges(op, scale, zero):
     g = tiny([(op, ["x"], "y", {})], {"x": (1, 9)}, {})

@@ -19,7 +19,7 @@ from ..ir import Graph, Node
 from .plan import LINEAR
 from .quantise import Progress, Quantised
 from .sensitivity import Lifted, widenable
-from .simulate import Simulator, float_values, judged, snr_db
+from .simulate import Simulator, float_values, snr_db
 
 # Time of a multiply-accumulate over that of the int8 kernels: the loop nest with 64-bit accumulators, and float.
 TIMES = {"8x8": 1.0, "16x8": 8.0, "float": 4.0}
@@ -109,7 +109,7 @@ def choose_widths(done: Quantised, dataset: Dataset, io: str, bits: Mapping[str,
     Float weights take four times the memory: where nothing fits with them, the nodes share 8x8 and 16x8."""
     lifted = Lifted(done, dataset, io, bits)
     choices, base = measured(done, lifted, progress)
-    outputs = judged(done.float)[:1]
+    outputs = done.float.outputs[:1]
     want = float_values(done.float, dataset, outputs)
     trials: list[Trial] = []
 
@@ -117,7 +117,7 @@ def choose_widths(done: Quantised, dataset: Dataset, io: str, bits: Mapping[str,
         known = next((t for t in trials if t.assignment.widths == a.widths), None)
         if known is None:
             graph = lifted.graph(a.widths)
-            got = Simulator(dataset, want).values(graph, outputs)[outputs[0]].reshape(want[outputs[0]].shape)
+            got = Simulator(dataset, done.float, {}).values(graph, outputs)[outputs[0]].reshape(want[outputs[0]].shape)
             lost = drop(got, want[outputs[0]], dataset.labels)
             known = Trial(a, snr_db(lifted.error(a.widths)), lost, fits(graph), False)
             trials.append(known)

@@ -26,8 +26,8 @@ CLAMPED = (*LINEAR, *ELEMENTWISE, "AveragePool", "GlobalAveragePool")     # a cl
 SIMPLIFIED = {"GlobalAveragePool": "AveragePool", "GlobalMaxPool": "MaxPool"}   # what they become before lowering
 # Every quantised range holds zero, where these are not finite or at their steepest.
 SINGULAR = ("Log", "Sqrt", "Reciprocal", "Tan", "Asin", "Acos", "Acosh", "Atanh")
-# The whole range of these is known. (scale, zero point)
-FIXED = {"Softmax": (1 / 256, -128), "Sigmoid": (1 / 256, -128), "Tanh": (1 / 128, 0)}
+# The whole range of these is known, and both of its ends lie on the grid: (scale, zero point).
+FIXED = {"Softmax": (1 / 255, -128), "Sigmoid": (1 / 255, -128), "Tanh": (1 / 127, 0)}
 ALREADY = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 # What a node may be asked to compute with: bits of activations x bits of weights.

@@ -2,7 +2,8 @@
 
 Equalise channels, choose ranges, choose weight scales, correct biases, round weights. Each step is tried with one half
 of the samples and judged by the error at the network's outputs on the other half (`simulate.py`), both ways round: what
-only fits the samples that it was made from shows there. Only the extremes of tensors are of the first half both times,
+only fits the samples that it was made from shows there. Ranges are searched with some of the judging samples, and
+whether the search is kept is judged on others. Only the extremes of tensors are of the first half both times,
 so that ranges are judged on samples that they hold and on others alike: two halves judged on each other alone ask for
 more room than all samples together need. What was kept is then done with all samples.
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+
+import numpy as np
 
 from ..data import Dataset
 from ..ir import Graph
@@ -26,6 +29,7 @@ from .statistics import Profile, collect_statistics, fingerprint
 from .write import Writer
 
 JUDGED_SAMPLES = 24       # of each half, that errors are measured on
+SEARCHED_SAMPLES = 12     # of each half, that ranges are searched with
 REFINED_SAMPLES = 100     # that weights are rounded on
 SPLIT_SAMPLES = 4         # with fewer, the same samples serve for both
 
@@ -163,6 +167,16 @@ class _State:
 Step = Callable[[_State, Dataset], _State | None]     # None: does not apply
 
 
+def _searching(count: int) -> np.ndarray:
+    """Which of `count` judging samples ranges are searched with: a third."""
+    return np.arange(0, count, 3)
+
+
+def _judging(count: int) -> np.ndarray:
+    """The others; the same ones where there are too few."""
+    return np.delete(np.arange(count), _searching(count)) if count > 2 else _searching(count)
+
+
 class _Run:
     """One quantisation: what its steps share. A step is made of a state and samples."""
 
@@ -175,7 +189,7 @@ class _Run:
     def run(self, graph: Graph) -> Quantised:
         if "bias" in self.improve:
             graph = with_biases(graph)
-        wanted = judged(graph) if self.improve else ()
+        wanted = judged(graph) if self.improve else {}
         steps = self.decided(graph, wanted) if wanted else []
         self.measured_on = self.dataset
         done = self.calibrated(graph, self.dataset)
@@ -184,12 +198,13 @@ class _Run:
         quantised = self.write(done)
         return Quantised(done.graph, done.plan, done.ranges, done.scales, quantised, self.summary(done))
 
-    def decided(self, graph: Graph, wanted: tuple[str, ...]) -> list[Step]:
+    def decided(self, graph: Graph, wanted: Mapping[str, int | None]) -> list[Step]:
         """The steps that lower the error on samples that they were not made from."""
         halves = [self.dataset.every(2, k) for k in (0, 1)] if len(self.dataset) >= SPLIT_SAMPLES else [self.dataset]
         self.measured_on = halves[0]
-        judges = [h.first(JUDGED_SAMPLES) for h in reversed(halves)]
-        self.judges = [Simulator(j, float_values(graph, j, wanted)) for j in judges]
+        others = [h.first(SEARCHED_SAMPLES + JUDGED_SAMPLES) for h in reversed(halves)]
+        self.searchers, self.judges = ([Simulator(h.part(at(len(h))), graph, wanted) for h in others]
+                                       for at in (_searching, _judging))
         states, kept = [self.calibrated(graph, h) for h in halves], []
         before = self.error(states)
         for name in (s for s in IMPROVEMENTS if s in self.improve):
@@ -207,15 +222,20 @@ class _Run:
                 kept = [s for s in kept if not (name == "rounding" and s == self.bias)] + [step]
         return kept
 
-    def error(self, states: list[_State]) -> float:
-        """On the half that each state was not made from."""
-        return sum(j.error(self.write(s)) for j, s in zip(self.judges, states, strict=True)) / len(states)
+    def error(self, states: list[_State], judges: list[Simulator] | None = None) -> float:
+        """On samples of the half that each state was not made from."""
+        return sum(j.error(self.write(s)) for j, s in zip(judges or self.judges, states, strict=True)) / len(states)
 
     def variants(self, name: str, states: list[_State]) -> list[Step]:
         """The steps that go by a name of IMPROVEMENTS."""
         if name == "equalise":
             return [partial(self.equalise, most=most) for most in (1.0, 0.5)]
-        return [self.searched(states) if name == "ranges" else getattr(self, name)]
+        if name == "ranges":
+            if self.method != "auto":
+                return []
+            narrow = [t for t in states[0].methods if t not in states[0].plan.wide]
+            return [partial(self.by_methods, methods=self.searched(states, narrow))]
+        return [getattr(self, name)]
 
     def write(self, state: _State) -> Graph:
         return write(state.graph, state.plan, state.scales, self.io, self.method)
@@ -225,9 +245,9 @@ class _Run:
                         tuple(self.gains))
 
     def calibrated(self, graph: Graph, samples: Dataset) -> _State:
-        """With ranges by the method, each tensor for itself; `auto` starts from min-max where ranges are searched."""
+        """With ranges by the method, each tensor for itself; `auto` starts from `tail` where ranges are searched."""
         p = plan(graph, self.io, self.widths)
-        first = "minmax" if self.method == "auto" and "ranges" in self.improve else self.method
+        first = "tail" if self.method == "auto" and "ranges" in self.improve else self.method
         methods = {t: "minmax" if t in p.wide else first for t in _measured(graph, p)}
         return self.ranged(_State(graph, p, methods, {}, None), samples)
 
@@ -251,19 +271,19 @@ class _Run:
         new, pairs = equalise(s.graph, self.profile(s.graph, s.plan), most)
         return self.calibrated(new, samples) if pairs else None
 
-    def searched(self, states: list[_State]) -> Step:
-        """The step that takes each tensor's best method."""
-        if self.method != "auto":
-            return lambda state, samples: None
+    def by_methods(self, s: _State, samples: Dataset, methods: Mapping[str, str]) -> _State:
+        return self.ranged(replace(s, methods={**s.methods, **methods}), samples)
+
+    def searched(self, states: list[_State], names: list[str]) -> Mapping[str, str]:
+        """Each tensor's best method."""
         stats = self.profile(states[0].graph, states[0].plan).tensors
 
         def error(methods: Mapping[str, str]) -> float:
             ranges = {t: choose(stats[t], m) for t, m in methods.items()}
-            return self.error([replace(s, scales=scales(s.graph, s.plan, ranges)) for s in states])
+            return self.error([replace(s, scales=scales(s.graph, s.plan, ranges)) for s in states], self.searchers)
 
-        found = search({t: stats[t] for t in states[0].methods if t not in states[0].plan.wide}, states[0].methods,
-                       error, lambda d, n: self.tell("choosing ranges", d, n))
-        return lambda state, samples: self.ranged(replace(state, methods=found), samples)
+        return search({t: stats[t] for t in names}, states[0].methods, error,
+                      lambda d, n: self.tell("choosing ranges", d, n))
 
     def scales(self, s: _State, samples: Dataset) -> _State:
         return replace(s, scales=scales(s.graph, s.plan, s.ranges, by_error=True))
@@ -277,7 +297,7 @@ class _Run:
     def refined(self, s: _State, samples: Dataset, rounding: bool, bias: bool) -> _State:
         layers = refinable(s.graph, s.plan)
         some = samples.first(REFINED_SAMPLES)
-        simulator = Simulator(some, {})
+        simulator = Simulator(some, s.graph, {})
         for k, node in enumerate(layers):
             z = simulator.values(self.write(s), node.inputs[:1])[node.inputs[0]]
             x = float_values(s.graph, some, node.inputs[:1])[node.inputs[0]]

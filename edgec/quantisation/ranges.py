@@ -1,7 +1,7 @@
 """From statistics of a tensor to the range that int8 covers: the calibration methods.
 
 A range is a compromise between values that are cut and the size of a step. The methods are those of the literature:
-extremes, extremes and some room for what the samples did not show, moving averages of extremes (Jacob et al., 2018),
+extremes, extremes and the room that other samples are likely to need (`tail`), moving averages of extremes (Jacob et al., 2018),
 percentiles, least mean square error, least Kullback-Leibler divergence between the distributions before and after
 (Migacz, 2017). `auto` takes the one with the least square error of the tensor; `search.py` then decides by the error at
 the network's outputs.
@@ -20,11 +20,9 @@ from ..errors import UsageError
 from ..ir import Graph
 from .statistics import BINS, Stats, collect_statistics
 
-METHODS = ("auto", "minmax", "headroom", "average", "percentile", "mse", "entropy")
+METHODS = ("auto", "minmax", "tail", "average", "percentile", "mse", "entropy")
 PERCENTILE = 99.99       # what `percentile` keeps; `percentile:99.9` keeps 99.9 %
-HEADROOM = 10            # by how many percent `headroom` exceeds min-max; `headroom:25` by 25 %
-TRIED = ("minmax", "headroom", "headroom:25", "average", "percentile", "percentile:99.9", "mse", "entropy")
-LIMITS = {"percentile": (50, 100), "headroom": (0, 400)}
+TRIED = ("minmax", "tail", "average", "percentile", "percentile:99.9", "mse", "entropy")
 SHRINKS = np.exp2(-np.arange(0, 41) / 10)    # of the range, that mse and entropy try: down to a sixteenth
 LEVELS = 256
 
@@ -51,10 +49,9 @@ def collect(graph: Graph, dataset: Dataset, *, method: str = "minmax", tensors: 
 def check(method: str) -> None:
     """UsageError: not a method."""
     name, _, value = method.partition(":")
-    low, high = LIMITS.get(name, (1, 0))
-    if name not in METHODS or (method != name and not low <= _number(value) <= high):
-        raise UsageError(f"unknown calibration method '{method}'", fix=f"choose one of {', '.join(METHODS)}, "
-                         "percentile:<50..100> as in percentile:99.9, or headroom:<percent>")
+    if name not in METHODS or method != name and not (name == "percentile" and 50 <= _number(value) <= 100):
+        raise UsageError(f"unknown calibration method '{method}'",
+                         fix=f"choose one of {', '.join(METHODS)}, or percentile:<50..100> as in percentile:99.9")
 
 
 def _number(text: str) -> float:
@@ -70,13 +67,10 @@ def choose(s: Stats, method: str) -> Range:
     name, _, value = method.partition(":")
     if name == "percentile":
         return percentile(s, _number(value) if value else PERCENTILE)
-    if name == "headroom":
-        wider = 1 + (_number(value) if value else HEADROOM) / 100
-        return Range(s.lo * wider, s.hi * wider)
     if name == "auto":
         found = candidates(s)
         return min(found.values(), key=lambda r: square_error(s, r))
-    return {"minmax": minmax, "average": average, "mse": least_square, "entropy": least_divergence}[name](s)
+    return {"minmax": minmax, "average": average, "mse": least_square, "entropy": least_divergence, "tail": tail}[name](s)
 
 
 def candidates(s: Stats) -> dict[str, Range]:
@@ -97,6 +91,26 @@ def _alike(a: Range, b: Range) -> bool:
 
 def minmax(s: Stats) -> Range:
     return Range(s.lo, s.hi)
+
+
+def tail(s: Stats) -> Range:
+    """Min-max, and at each end the room that is worth having for what other samples exceed it by.
+
+    Taking the samples' extremes to have an exponential tail of mean `spread`, estimated from the outermost ones, a
+    further sample exceeds that of n by more than h with a chance of exp(-h / spread) / (n + 1). One of a sample's N
+    values cut by `spread` is a root mean square error of spread / sqrt(N), and h of room makes that of rounding larger
+    by h / (LEVELS * sqrt(12)): the sum of both is least at h = spread * log(LEVELS * sqrt(12) / ((n + 1) * sqrt(N))).
+    Small tensors, such as scores, get room; large ones, or many samples, do not.
+    """
+    per_sample = s.counts.sum() / s.samples
+    room = max(0.0, math.log(LEVELS * math.sqrt(12) / ((s.samples + 1) * math.sqrt(per_sample))))
+    return Range(s.lo - room * _spread(-s.lows), s.hi + room * _spread(s.highs))
+
+
+def _spread(outermost: np.ndarray) -> float:
+    """Mean by which the larger half of these (largest first) exceeds the next."""
+    k = min(len(outermost) - 1, max(1, len(outermost) // 2))
+    return float(outermost[:k].mean() - outermost[k]) if k > 0 else 0.0
 
 
 def average(s: Stats) -> Range:

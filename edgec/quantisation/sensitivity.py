@@ -69,7 +69,7 @@ class Lifted:
         self.done, self.io, self.bits = done, io, bits
         self.dataset = dataset.first(2 * JUDGED_SAMPLES)
         self.stats = collect_statistics(done.float, self.dataset).tensors
-        self.wanted = float_values(done.float, self.dataset, judged(done.float))
+        self.wanted = judged(done.float)
 
     def graph(self, lifts: Mapping[str, str]) -> Graph:
         """The network with the lifts, its other scales and weights as they were."""
@@ -79,7 +79,7 @@ class Lifted:
         return write(self.done.float, p, _with_weights(self.done, p, ranges), self.io, "other widths,")
 
     def error(self, lifts: Mapping[str, str]) -> float:
-        return Simulator(self.dataset, self.wanted).error(self.graph(lifts))
+        return Simulator(self.dataset, self.done.float, self.wanted).error(self.graph(lifts))
 
 
 def _with_weights(done: Quantised, p: Plan, ranges: Mapping[str, Range]) -> Scales:
@@ -94,7 +94,7 @@ def _with_weights(done: Quantised, p: Plan, ranges: Mapping[str, Range]) -> Scal
 def analyse(done: Quantised, dataset: Dataset, io: str, bits: Mapping[str, str], progress: Progress) -> Sensitivity:
     """Every integer layer, and the remedies by their effect."""
     lifted = Lifted(done, dataset, io, bits)
-    simulator = Simulator(lifted.dataset, lifted.wanted)
+    simulator = Simulator(lifted.dataset, done.float, lifted.wanted)
     errors = simulator.errors(done.graph)
     firsts = [n for n in done.float.nodes if n in done.plan.integer and n not in done.plan.head]
     results = {n: done.plan.result.get(n, n.outputs[0]) for n in firsts}

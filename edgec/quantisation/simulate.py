@@ -1,8 +1,7 @@
 """The quantised network run many times with other scales, weights and biases: what choices are judged by.
 
 The session is made once; constants that QuantizeLinear and DequantizeLinear read are its inputs, and every graph of the
-same structure feeds its own. The error is that of the outputs, summed over the outputs and, for an output behind a
-Softmax or a Sigmoid, over what goes into it as well, for those saturate.
+same structure feeds its own. The error is that of the tensors that `judged` names, summed.
 """
 from __future__ import annotations
 
@@ -22,19 +21,25 @@ from ..onnx_run import Reference, reference
 
 Array = np.ndarray
 SATURATING = ("Softmax", "Sigmoid", "Tanh", "LogSoftmax", "HardSigmoid")
+SHIFTLESS = ("Softmax", "LogSoftmax")
 
 
-def judged(graph: Graph) -> tuple[str, ...]:
+def judged(graph: Graph) -> Mapping[str, int | None]:
     """The tensors of a float graph by which quantisation is judged: its float outputs, and what goes into the
-    saturating functions that make them."""
+    saturating functions that make them; of a Softmax that alone, with the axis along which it ignores what is added to
+    all (other tensors: None). Behind a Softmax a few samples near a decision make all the noise."""
     made = graph.producers()
-    found = []
+    found: dict[str, int | None] = {}
     for o in graph.outputs:
-        if graph.type(o).dtype == "float32" and o in made:
-            found.append(o)
-            if made[o].op in SATURATING and graph.const(made[o].inputs[0]) is None and made[o].inputs[0] in made:
-                found.append(made[o].inputs[0])
-    return tuple(dict.fromkeys(found))
+        if graph.type(o).dtype != "float32" or o not in made:
+            continue
+        last = made[o]
+        inner = last.op in SATURATING and graph.const(last.inputs[0]) is None and last.inputs[0] in made
+        if inner and last.op in SHIFTLESS:
+            found[last.inputs[0]] = int(last.attrs.get("axis", -1)) % len(graph.type(o).shape)
+        else:
+            found |= {o: None} | ({last.inputs[0]: None} if inner else {})
+    return found
 
 
 def float_values(graph: Graph, dataset: Dataset, names: Sequence[str]) -> dict[str, Array]:
@@ -47,10 +52,11 @@ def float_values(graph: Graph, dataset: Dataset, names: Sequence[str]) -> dict[s
 class Simulator:
     """Runs quantised graphs of one structure (`quantisation.write`) on a dataset.
 
-    wanted: float tensors of the unquantised graph, by their names there; float: their values."""
+    graph: the float one. wanted: its tensors that are to come out the same, as `judged` gives them."""
 
-    def __init__(self, dataset: Dataset, wanted: Mapping[str, Array]):
-        self.dataset, self.wanted = dataset, wanted
+    def __init__(self, dataset: Dataset, graph: Graph, wanted: Mapping[str, int | None]):
+        self.dataset, self.axes = dataset, wanted
+        self.wanted = {n: _centred(v, wanted[n]) for n, v in float_values(graph, dataset, tuple(wanted)).items()}
         self.key, self.model, self.samples = None, None, None
 
     def values(self, graph: Graph, names: Sequence[str]) -> dict[str, Array]:
@@ -76,7 +82,12 @@ class Simulator:
     def errors(self, graph: Graph) -> dict[str, float]:
         """Noise over signal of each wanted tensor."""
         got = self.values(graph, tuple(self.wanted))
-        return {n: noise(got[n], want) for n, want in self.wanted.items()}
+        return {n: noise(_centred(got[n].reshape(want.shape), self.axes[n]), want) for n, want in self.wanted.items()}
+
+
+def _centred(v: Array, axis: int | None) -> Array:
+    """Less the mean along an axis of a sample; samples come first."""
+    return v if axis is None else v - v.mean(axis + 1, keepdims=True)
 
 
 def noise(got: Array, want: Array) -> float:

@@ -10,7 +10,7 @@ import io
 import math
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from ..onnx_run import reference
 
 BINS = 8192              # histogram bins on each side of zero
 MOMENTUM = 0.9           # of the moving averages of a sample's lowest and highest value
-PROFILE_FORMAT = 1
+EXTREMES = 9             # of the samples' lowest and highest values, how many are kept
+PROFILE_FORMAT = 2
 
 Progress = Callable[[int, int], None]
 
@@ -34,7 +35,8 @@ class Stats:
     """What is kept of a tensor. lo, hi: the extremes; mean_lo, mean_hi: moving averages of each sample's extremes.
 
     counts: values by equal bins over [-2**exponent, 2**exponent). channels, power: the largest magnitude and the
-    mean square by index of axis 1 (of all, where there is no axis 1). samples: how many these are of.
+    mean square by index of axis 1 (of all, where there is no axis 1). lows, highs: the EXTREMES lowest of the samples'
+    lowest values and the highest of their highest, outermost first. samples: how many these are of.
     """
 
     lo: float = math.inf
@@ -45,6 +47,8 @@ class Stats:
     counts: np.ndarray | None = None
     channels: np.ndarray | None = None
     power: np.ndarray | None = None
+    lows: np.ndarray = field(default_factory=lambda: np.empty(0))
+    highs: np.ndarray = field(default_factory=lambda: np.empty(0))
     samples: int = 0
 
     @property
@@ -108,7 +112,9 @@ def _add(s: Stats, x: np.ndarray, name: str, sample: int) -> Stats:
                 mean_lo=low if first else MOMENTUM * s.mean_lo + (1 - MOMENTUM) * low,
                 mean_hi=high if first else MOMENTUM * s.mean_hi + (1 - MOMENTUM) * high,
                 channels=largest if first else np.maximum(s.channels, largest),
-                power=power if first else s.power + (power - s.power) / (n + 1), samples=n + 1)
+                power=power if first else s.power + (power - s.power) / (n + 1),
+                lows=np.sort(np.append(s.lows, low))[:EXTREMES],
+                highs=-np.sort(-np.append(s.highs, high))[:EXTREMES], samples=n + 1)
     return _count(s, x, max(-low, high))
 
 
@@ -143,6 +149,7 @@ def save(profiles: Mapping[str, Profile], path: Path) -> None:
                  f"{m}/counts": np.array([s.counts for s in stats], np.int64).reshape(-1, 2 * BINS)}
         held |= {f"{m}/channels/{k}": s.channels for k, s in enumerate(stats)}
         held |= {f"{m}/power/{k}": s.power for k, s in enumerate(stats)}
+        held |= {f"{m}/extremes/{k}": np.stack([s.lows, s.highs]) for k, s in enumerate(stats)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **held)
     store.write_file(path, buffer.getvalue())
@@ -164,4 +171,5 @@ def _profile(z: Mapping[str, np.ndarray], m: int) -> Profile:
     n = int(z[f"{m}/samples"])
     ranges, exponents, counts = z[f"{m}/ranges"], z[f"{m}/exponents"], z[f"{m}/counts"]
     return Profile(n, {str(name): Stats(*map(float, ranges[k]), int(exponents[k]), counts[k], z[f"{m}/channels/{k}"],
-                                        z[f"{m}/power/{k}"], n) for k, name in enumerate(z[f"{m}/names"])})
+                                        z[f"{m}/power/{k}"], *z[f"{m}/extremes/{k}"], n)
+                       for k, name in enumerate(z[f"{m}/names"])})
