@@ -353,7 +353,7 @@ def test_concat_leaves_inputs_that_others_read():
     assert not behind(q, "b").same(behind(q, "y"))
     assert behind(q, "c").same(behind(q, "b"))  # a move of b, which keeps its own scale
     assert behind(q, "y").same(behind(q, "o")) and behind(q, "a").same(behind(q, "o"))  # a concat of a concat
-    assert float(behind(q, "z").scale) == 1 / 255  # known, not shared
+    assert behind(q, "z").same(QParams.of(1 / 255, -128))  # known, not shared
 
 
 def test_concat_of_a_tensor_with_itself():
