@@ -74,8 +74,10 @@ def shuffled_batches(*tensors, size=64):
         yield tuple(t[rows] for t in tensors)
 
 
-def export_onnx(model, path, input_name, input_shape, output_name, fold_batchnorm=True):
+def export_onnx(model, path, inputs, outputs, fold_batchnorm=True):
     """Write `model` as one ONNX file, weights inside, all shapes static.
+
+    inputs: shapes by name, in the order in which the model takes them; outputs: names.
 
     fold_batchnorm=False leaves each BatchNormalization as a node of its own, as many
     exporters do; it then falls to edgec to fold it.
@@ -87,10 +89,10 @@ def export_onnx(model, path, input_name, input_shape, output_name, fold_batchnor
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             model,
-            (torch.zeros(input_shape),),
+            tuple(map(torch.zeros, inputs.values())),
             str(path),
-            input_names=[input_name],
-            output_names=[output_name],
+            input_names=list(inputs),
+            output_names=outputs,
             opset_version=OPSET,
             training=mode,
             do_constant_folding=fold_batchnorm,  # the exporter wants the two switched together
@@ -196,7 +198,7 @@ def make_digits_example(name, make_model, epochs, fold_batchnorm=True):
     train(model, lambda: shuffled_batches(*tensors), digit_loss, epochs, peak_rate=1e-2)
 
     path = HERE / f"{name}.onnx"
-    export_onnx(model, path, "image", (1, 1, 8, 8), "logits", fold_batchnorm)
+    export_onnx(model, path, {"image": (1, 1, 8, 8)}, ["logits"], fold_batchnorm)
     expected, got = run_torch(model, test_x), run_onnx(path, test_x)
     difference = check_same(expected, got)
     print(f"{name}: {count_parameters(model):,} parameters, {len(test_y)} test images")

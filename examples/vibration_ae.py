@@ -170,7 +170,7 @@ def main():
     threshold = np.quantile(scores(run_torch(model, train_x), train_x), 0.99)
 
     path = HERE / "vibration_ae.onnx"
-    export_onnx(model, path, "frame", (1, SEGMENT // 2), "reconstruction")
+    export_onnx(model, path, {"frame": (1, SEGMENT // 2)}, ["reconstruction"])
     expected, got = run_torch(model, test_x), run_onnx(path, test_x)
     difference = check_same(expected, got)
     print(f"vibration_ae: {count_parameters(model):,} parameters, {len(labels)} test frames")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,7 +16,9 @@ from edgec import api, board, data, host, loop_interp, onnx_in, onnx_run, pipeli
 from edgec.errors import UsageError
 from edgec.passes import feedback
 from edgec.poison import Poison
+from edgec.quantisation.recipe import Recipe
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 needs_qemu = pytest.mark.skipif(
     not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")), reason="no emulator or compiler"
 )
@@ -420,6 +423,20 @@ def test_reset_on_the_target_is_that_of_the_host(tmp_path):
     )
     plan = json.loads((tmp_path / "p" / "plan.json").read_text())
     assert plan["state"] == ["h"]
+
+
+@needs_qemu
+@pytest.mark.parametrize("goal", ["balanced", "ram"])
+def test_the_gesture_example_on_an_emulated_core(goal, tmp_path):
+    """A GRU on integers, its memory kept on the core: the bits of the host, and as good as the float network."""
+    options = {"state": {"memory": "memory_next"}, "data": EXAMPLES / "gesture_calib.npz", "goal": goal}
+    recipe = Recipe("minmax", without=("ranges", "scales", "rounding"))  # the others take seconds and win less
+    built = api.build(EXAMPLES / "gesture_gru.onnx", out=tmp_path / "p", recipe=recipe, **options)
+    assert built.report["memory"]["arena_bytes"] <= 220 and not built.report["float_islands"]
+    found = api.validate(tmp_path / "p", on=("host", "qemu"), data=EXAMPLES / "gesture_test.npz", samples=1200)
+    assert found.ok and found.report["host_equals_qemu"]
+    right = found.report["accuracy"]
+    assert right["float"] > 0.99 and right["qemu"] > right["float"] - 0.01
 
 
 def test_the_command_line(tmp_path, capsys):
