@@ -156,20 +156,22 @@ def wino_layer(rng, in_w, in_c, out_c, pad=1, f=1):
 
 
 def plane_case(layer, h, top=1, bottom=1, turned=None, band=None):
-    """A depthwise layer of stride 1 over h rows; layer: of dwconv_layer, its rows are replaced. turned, band: instead of the
-    compiler's choice."""
+    """A depthwise layer over h rows; layer: of dwconv_layer, its rows are replaced. turned, band: instead of the compiler's
+    choice."""
     params, _, pad, w, bias, mult = layer
-    width, c, out_h = params["in_w"], params["in_c"], h + top + bottom - 2
+    width, c, stride = params["in_w"], params["in_c"], params["stride_w"]
+    out_h = (h + top + bottom - 3) // stride + 1
     x = extremes(np.random.default_rng(h), (h, width, c))
-    plane = dwplane.Plane(h, width, out_h, params["out_w"], c, (3, 3), (1, 1), (1, 1), (top, params["pad_left"]))
-    cut = dwplane.cut(plane) if turned is None else dwplane._cut(plane, turned)
-    cut = cut._replace(band=min(band or cut.band, plane.out_w if cut.turned else plane.out_h))
+    plane = dwplane.Plane(h, width, out_h, params["out_w"], c, (3, 3), (stride, stride), (1, 1), (top, params["pad_left"]))
+    cut = dwplane.cut(plane)
+    if turned is not None:
+        cut = dwplane._cut(plane, turned, band)
     assert dwplane.accepts(params["f"], w, bias, mult) is None
     whole = np.full((h + top + bottom, width, c), pad, np.int8)
     whole[top:top + h] = x
-    expected = np.stack([dwconv_reference(params, whole[y:y + 3], pad, w, bias, mult) for y in range(out_h)])
+    expected = np.stack([dwconv_reference(params, whole[stride * y:stride * y + 3], pad, w, bias, mult) for y in range(out_h)])
     packed = dwplane.pack(cut, params["f"], w, bias, mult)
-    return _call("dwplane_s8_dsp", dwplane.params(plane, cut, params, pad), (x,), packed, dwplane.scratch(cut), expected)
+    return _call("dwplane_s8_dsp", dwplane.params(plane, cut, params, pad), (x,), packed, cut.scratch, expected)
 
 
 GUARD = 16
@@ -246,10 +248,12 @@ UNROLLED = (*range(3, 67, 4), 128, 144, 170, 256, 296)  # taps
 WINO_SHAPES = [  # in_w, in_c, out_c, pad
     (16, 16, 8, 1), (4, 8, 4, 1), (5, 8, 4, 1), (9, 8, 4, 1), (12, 24, 4, 0), (17, 32, 4, 1), (8, 40, 4, 2), (6, 48, 4, 1), (8, 56, 4, 1),
     (8, 64, 12, 1), (9, 72, 4, 0), (8, 80, 4, 1), (4, 128, 4, 1), (8, 88, 4, 1)]
-PLANE_SHAPES = [  # h, in_w, in_c, pad left, pad right, turned, band
-    (5, 6, 8, 1, 1, False, 0), (3, 3, 4, 1, 1, True, 0), (4, 7, 7, 1, 0, False, 0), (9, 25, 4, 1, 1, True, 0), (25, 5, 4, 1, 1, True, 0),
-    (7, 30, 4, 0, 0, False, 0), (9, 40, 4, 1, 1, False, 4), (9, 12, 4, 1, 1, False, 4), (4, 70, 5, 0, 1, False, 2), (1, 9, 4, 1, 1, False, 0),
-    (6, 4, 4, 0, 3, False, 0), (8, 18, 4, 1, 1, True, 5)]
+PLANE_SHAPES = [  # h, in_w, in_c, stride, pad left, pad right, turned, band
+    (5, 6, 8, 1, 1, 1, False, 0), (3, 3, 4, 1, 1, 1, True, 0), (4, 7, 7, 1, 1, 0, False, 0), (9, 25, 4, 1, 1, 1, True, 0),
+    (25, 5, 4, 1, 1, 1, True, 0), (7, 30, 4, 1, 0, 0, False, 0), (9, 40, 4, 1, 1, 1, False, 4), (9, 12, 4, 1, 1, 1, False, 4),
+    (4, 70, 5, 1, 0, 1, False, 2), (1, 9, 4, 1, 1, 1, False, 0), (6, 4, 4, 1, 0, 3, False, 0), (8, 18, 4, 1, 1, 1, True, 5),
+    (7, 16, 4, 2, 0, 1, False, 0), (8, 9, 6, 2, 1, 1, True, 0), (5, 101, 4, 2, 1, 1, False, 2), (12, 13, 4, 2, 1, 0, False, 2),
+    (3, 99, 4, 1, 1, 1, False, 0), (50, 5, 4, 2, 0, 0, True, 0)]
 FC_SHAPES = [(k, n) for k in (1, 4, 6, 31, 32, 36, 64, 640) for n in (1, 4, 12, 17)] + [(64, 32), (128, 36), (640, 32)]
 
 
@@ -262,8 +266,9 @@ def shape_cases(seed):
     cases += [conv_case(*conv_layer(rng(), 3, k, 5, 1, 1, f=f), 1) for k in UNROLLED for f in dsp.SHIFTS]
     cases += [dwconv_case(*dwconv_layer(rng(), **s, f=f)) for s in DWCONV_SHAPES.values() for f in (1, 8)]
     cases += [wino_case(*wino_layer(rng(), *s, f=f)) for s in WINO_SHAPES for f in dsp.SHIFTS]
-    for h, in_w, c, left, right, turned, band in PLANE_SHAPES:
-        cases += [plane_case(dwconv_layer(rng(), in_w, c, 3, 3, pad=left, right=right, f=f), h, turned=turned, band=band) for f in (1, 8)]
+    for h, in_w, c, stride, left, right, turned, band in PLANE_SHAPES:
+        drawn = (dwconv_layer(rng(), in_w, c, 3, 3, stride, pad=left, right=right, f=f) for f in (1, 8))
+        cases += [plane_case(layer, h, turned=turned, band=band) for layer in drawn]
     return cases + [fc_case(*conv_layer(rng(), 1, k, n, 1, 1, f=f), u) for k, n in FC_SHAPES for f in dsp.SHIFTS for u in (0, 1)]
 
 
@@ -321,16 +326,19 @@ def test_planes_of_any_shape(host, data):
     def draw(lo, hi):
         return data.draw(st.integers(lo, hi))
 
-    left, right, top, bottom = draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2)
-    layer = dwconv_layer(np.random.default_rng(draw(0, 10**6)), draw(3, 35), draw(4, 9), 3, 3, pad=left, right=right, f=draw(0, 1) * 7 + 1)
-    h, turned = draw(3, 35), bool(draw(0, 1))
+    left, right, top, bottom, stride = draw(0, 1), draw(0, 2), draw(0, 1), draw(0, 2), draw(1, 2)
+    layer = dwconv_layer(np.random.default_rng(draw(0, 10**6)), draw(3, 60), draw(4, 9), 3, 3, stride, pad=left, right=right,
+                         f=draw(0, 1) * 7 + 1)
+    h, turned = draw(3, 60), bool(draw(0, 1))
     check(host, plane_case(layer, h, top, bottom, turned, draw(1, 40)))
 
 
-def test_planes_of_every_width(host):
-    """Each instance of the row kernel."""
-    for n in (*range(1, 24), 30, 31, 61, 62, 63, 125, 126):
-        check(host, plane_case(dwconv_layer(np.random.default_rng(n), n, 4, 3, 3, pad=1), 2, turned=False))
+@pytest.mark.parametrize("stride", [1, 2])
+def test_planes_of_every_width(host, stride):
+    """Each instance of the line kernel, and widths that are cut."""
+    for n in (*range(1, 49), 49, 62, 125):
+        layer = dwconv_layer(np.random.default_rng(n), (n - 1) * stride + 2, 4, 3, 3, stride, pad=1, right=0)
+        check(host, plane_case(layer, 2, turned=False))
 
 
 def test_plane_in_place(host):
@@ -423,8 +431,8 @@ def test_depthwise_channel_with_a_huge_bias_and_a_tiny_multiplier(host):
 
 def test_refusals():
     plane = dwplane.Plane(8, 8, 8, 8, 8, (3, 3), (1, 1), (1, 1), (1, 1))
-    assert dwplane.cut(plane) and not dwplane.cut(plane._replace(strides=(2, 2))) and not dwplane.cut(plane._replace(c=3))
-    assert not dwplane.cut(plane._replace(w=200, out_w=200, h=200, out_h=200))
+    assert dwplane.cut(plane) and not dwplane.cut(plane._replace(strides=(2, 1))) and not dwplane.cut(plane._replace(c=3))
+    assert not dwplane.cut(plane._replace(out_h=10))
     params, _, _, w, bias, _ = conv_layer(np.random.default_rng(0), 4, 8, 5, 1, 1)
     w[1, 0, 0, 3], w[0, 0, 0, 3] = -128, -1
     assert "-128" in dsp.conv_accepts(params, w, bias)
@@ -451,6 +459,7 @@ def program(tmp_path_factory):
     cases = shape_cases(7)[::8]
     cases += [dwconv_case(*dwconv_layer(rng, in_w, 8, 3, 3, stride, pad=pad, right=1, f=8))
               for in_w in range(2, 12) for pad in (0, 1) for stride in (1, 2)]
+    cases += [plane_case(dwconv_layer(rng, stride * n, 4, 3, 3, stride, pad=n % 2, right=1), 5) for n in range(3, 50) for stride in (1, 2)]
     cases += [c99.INTEGER[name](np.random.default_rng(100 + i), "s8") for name in SAME for i in range(5)]
     expected = [(dsp_program.checksum(c.expected.tobytes()), 1) for c in cases]
     return dsp_program.write(tmp_path_factory.mktemp("dsp"), cases), expected

@@ -92,16 +92,14 @@ def winograd_kernel(params: Params, w: np.ndarray, bias: np.ndarray, mult: np.nd
     return Packed("wino_s8_dsp", weights, wino.scratch(params), own, wino.rows(params))
 
 
-PLANE_CODE = 1024  # bytes, about, of an instance of dwplane_s8_dsp
-
-
 def plane_offer(plane: dwplane.Plane, f: int, w: np.ndarray, bias: np.ndarray, mult: np.ndarray) -> Offer | None:
     """Of a depthwise convolution; None where dwplane_s8_dsp cannot compute it or is no faster. w: int8 [C][3][3]"""
     cut = dwplane.cut(plane)
     if cut is None or dwplane.accepts(f, w, bias, np.broadcast_to(mult, bias.shape)) is not None:
         return None
-    saves = cycles("dwconv_s8_dsp", plane.out_h * -(-plane.c // 4), 9, plane.out_w) - cut.cycles
-    return Offer("dwplane_s8_dsp", saves, PLANE_CODE) if saves > 0 else None
+    row = f"dwconv_s8_dsp/{plane.strides[1]}"
+    saves = cycles(row, plane.out_h * -(-plane.c // 4), 9, plane.out_w) - cut.cycles
+    return Offer("dwplane_s8_dsp", saves, dwplane.code(cut, plane.strides[1])) if saves > 0 else None
 
 
 def plane_kernel(plane: dwplane.Plane, zero_point: int, params: Params, w: np.ndarray, bias: np.ndarray,
@@ -110,7 +108,7 @@ def plane_kernel(plane: dwplane.Plane, zero_point: int, params: Params, w: np.nd
     cut, mult = dwplane.cut(plane), np.broadcast_to(mult, bias.shape)
     own = dwplane.params(plane, cut, params, zero_point)
     weights = (("weights", dwplane.pack(cut, params["f"], w, bias, mult)),)
-    return Packed("dwplane_s8_dsp", weights, dwplane.scratch(cut), own, plane.out_h)
+    return Packed("dwplane_s8_dsp", weights, cut.scratch, own, plane.out_h)
 
 
 def affordable(offers: Mapping[str, Offer], room: int) -> frozenset[str]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from .dsp import DW_SHIFT, LANES, Array, dw_room, halves
 
-SCRATCH = 4096               # bytes that a band may take, unless one line needs more
-PITCHES = (16, 32, 64, 128, 256)
+SCRATCH = 4096  # bytes that a tile may take, unless the output or one line takes more
+WIDEST = 48     # outputs of a line that the kernel has code for
 
 
 class Plane(NamedTuple):
@@ -30,42 +30,55 @@ class Plane(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """turned: lines are columns. pitch: bytes of a torn line of a channel; band: output lines that go together; cycles:
-    about those of a run."""
+    """turned: lines are columns. width, band: outputs of a line and lines that go together; scratch: bytes for them;
+    cycles: about those of a run."""
 
     turned: bool
-    pitch: int
+    width: int
     band: int
+    scratch: int
     cycles: float
 
 
 def cut(p: Plane) -> Cut | None:
     """The faster of rows and columns as lines; None where the kernel cannot."""
-    if p.kernel != (3, 3) or p.dilations != (1, 1) or p.strides != (1, 1) or max(p.pads) > 1 or p.c < LANES:
+    if p.kernel != (3, 3) or p.dilations != (1, 1) or p.strides not in ((1, 1), (2, 2)) or max(p.pads) > 1 or p.c < LANES:
         return None
-    return min(filter(None, (_cut(p, turned) for turned in (False, True))), key=lambda c: c.cycles, default=None)
+    if any((o - 1) * s - q >= n for o, s, q, n in zip((p.out_h, p.out_w), p.strides, p.pads, (p.h, p.w), strict=True)):
+        return None  # a window without any input
+    return min((_cut(p, turned) for turned in (False, True)), key=lambda c: c.cycles)
 
 
-def _cut(p: Plane, turned: bool) -> Cut | None:
+def _cut(p: Plane, turned: bool, band: int | None = None) -> Cut:
+    """band: instead of the largest that fits."""
     n, lines = (p.out_h, p.out_w) if turned else (p.out_w, p.out_h)
-    pairs = (n + 3) // 2
-    pitch = next((b for b in PITCHES if b >= 4 * pairs), None)
-    if pitch is None:
-        return None
-    bands = -(-lines // max(SCRATCH // (LANES * pitch) - 2, 1))
-    band = -(-lines // bands)
-    channel = 45 + band * (11 + 22 * -(-n // 8) + 11.5 * n)
-    return Cut(turned, pitch, band, -(-p.c // LANES) * bands * (LANES * channel + (band + 2) * (16 + 18 * pairs)))
+    stride, tiles = p.strides[0], -(-n // WIDEST)
+    width = -(-n // tiles)
+    pitch = 4 * ((width + 3) // 2 if stride == 1 else width + 1)
+    made = p.out_h * p.out_w * p.c
+    most = max((max(SCRATCH, made) // (LANES * pitch) - 3) // stride + 1, 1)
+    if _over_input(p) and tiles == 1 and LANES * pitch * (lines + 2) <= SCRATCH + made:
+        most = lines  # what the scratch takes, the output does not
+    band = min(band or -(-lines // -(-lines // most)), lines)
+    read = (band - 1) * stride + 3
+    block, each = (19, 11.2) if stride == 1 else (16, 13.7)
+    channel = 36 + band * (10 + block * -(-width // 8) + each * width)
+    tile = 100 + LANES * channel + read * (25 + 15 * pitch // 4)
+    return Cut(turned, width, band, LANES * pitch * read, -(-p.c // LANES) * tiles * -(-lines // band) * tile)
 
 
-def scratch(c: Cut) -> int:
-    """Bytes of scratch of kernel/dsp/dwplane_s8_dsp.h."""
-    return LANES * c.pitch * (c.band + 2)
+def _over_input(p: Plane) -> bool:
+    return (p.h, p.w) == (p.out_h, p.out_w) and p.c % LANES == 0
 
 
 def in_place(p: Plane, c: Cut) -> bool:
     """Whether the output may lie over the input."""
-    return (p.h, p.w) == (p.out_h, p.out_w) and p.c % LANES == 0 and c.band == (p.out_w if c.turned else p.out_h)
+    return _over_input(p) and (c.width, c.band) == ((p.out_h, p.out_w) if c.turned else (p.out_w, p.out_h))
+
+
+def code(c: Cut, stride: int) -> int:
+    """Bytes of code of an instance, about."""
+    return 550 + (45 if stride == 1 else 52) * c.width
 
 
 def params(p: Plane, c: Cut, layer: Mapping[str, int], zero_point: int) -> dict[str, int]:
@@ -77,7 +90,8 @@ def params(p: Plane, c: Cut, layer: Mapping[str, int], zero_point: int) -> dict[
         other |= {b: a for a, b in other.items()}
         size = {k: size[other.get(k, k)] for k in size}
     shift = layer["c"] << (DW_SHIFT - layer["f"])
-    return size | {"in_c": p.c, "pad": zero_point, "pitch": c.pitch, "band": c.band, "c": shift, "lo": layer["lo"], "hi": layer["hi"]}
+    size |= {"in_c": p.c, "pad": zero_point, "stride": p.strides[0], "width": c.width, "band": c.band}
+    return size | {"c": shift, "lo": layer["lo"], "hi": layer["hi"]}
 
 
 def accepts(f: int, w: Array, bias: Array, mult: Array) -> str | None:

@@ -88,7 +88,9 @@ def dwconv(height: int = 0, **shape) -> Iterator[Candidate]:
     if dsp.dwconv_pays(params):
         yield Candidate("dwconv_s8_dsp", layers.dwconv_case(*layer), DSP, work)
     if height:
-        yield Candidate("dwplane_s8_dsp", layers.plane_case(layer, height), DSP, work * height)
+        top = params["pad_left"]  # padded down as it is across
+        case = layers.plane_case(layer, height, top, 1)
+        yield Candidate("dwplane_s8_dsp", case, DSP, case.expected.size * w[0].size)
 
 
 def fc(k: int, n: int) -> Iterator[Candidate]:
@@ -168,10 +170,10 @@ GRID = {
     "depthwise 3x3 128, 6 wide": lambda: dwconv(height=6, in_w=6, in_c=128, kh=3, kw=3, pad=1),
     "depthwise 3x3 64, 5 wide": lambda: dwconv(height=25, in_w=5, in_c=64, kh=3, kw=3, pad=1),
     "depthwise 3x3 256, 3 wide": lambda: dwconv(height=3, in_w=3, in_c=256, kh=3, kw=3, pad=1),
-    "depthwise 3x3 s2 16, 48 wide": lambda: dwconv(in_w=48, in_c=16, kh=3, kw=3, stride=2, right=1),
-    "depthwise 3x3 s2 32, 24 wide": lambda: dwconv(in_w=24, in_c=32, kh=3, kw=3, stride=2, right=1),
-    "depthwise 3x3 s2 64, 12 wide": lambda: dwconv(in_w=12, in_c=64, kh=3, kw=3, stride=2, right=1),
-    "depthwise 3x3 s2 128, 6 wide": lambda: dwconv(in_w=6, in_c=128, kh=3, kw=3, stride=2, right=1),
+    "depthwise 3x3 s2 16, 48 wide": lambda: dwconv(height=48, in_w=48, in_c=16, kh=3, kw=3, stride=2, right=1),
+    "depthwise 3x3 s2 32, 24 wide": lambda: dwconv(height=24, in_w=24, in_c=32, kh=3, kw=3, stride=2, right=1),
+    "depthwise 3x3 s2 64, 12 wide": lambda: dwconv(height=12, in_w=12, in_c=64, kh=3, kw=3, stride=2, right=1),
+    "depthwise 3x3 s2 128, 6 wide": lambda: dwconv(height=6, in_w=6, in_c=128, kh=3, kw=3, stride=2, right=1),
     "depthwise 5x5 32, 24 wide": lambda: dwconv(in_w=24, in_c=32, kh=5, kw=5, pad=2),
     "depthwise 5x5 s2 32, 24 wide": lambda: dwconv(in_w=24, in_c=32, kh=5, kw=5, stride=2, pad=2),
     "depthwise 5x1 128, 1 wide": lambda: dwconv(in_w=1, in_c=128, kh=5, kw=1),

@@ -19,44 +19,29 @@ static inline void ec_dwp_tear(int8_t *to, const int8_t *from, int32_t step, int
     }
 }
 
-static inline void ec_dwp(const int8_t *x, const uint32_t *w, int8_t *out, int32_t step, int32_t gap, int32_t c,
-                          int32_t lines, int32_t n, int32_t pitch)
+#define EC_DWP_LINE(s, n) ((s) == 1 ? ((n) + 3) / 2 * 4 : ((n) + 1) * 4)
+
+#define EC_DWP_WIDEST 48
+
+static inline void ec_dwp(int32_t s, int32_t n, const int8_t *x, const uint32_t *w, int8_t *out, int32_t step,
+                          int32_t line, int32_t c, int32_t lines, int32_t plane)
 {
-    for (int32_t line = 0; line < lines; line++, x += pitch, out += gap) {
-        for (int32_t i = 0; i < n; i++, out += step) {
-            int32_t acc = (int32_t)w[6];
-            for (int32_t k = 0; k < 3; k++) {
-                const uint32_t a = ec_ld4(x + k * pitch + i / 2 * 4), b = ec_ld4(x + k * pitch + i / 2 * 4 + 4);
-                if (i % 2 == 0) {
-                    acc = ec_smlabb(b, w[2 * k + 1] >> 16, ec_smlad(a, w[2 * k], acc));
-                } else {
-                    acc = ec_smlad(b, w[2 * k + 1], ec_smlabb(a >> 16, w[2 * k], acc));
-                }
+    const int32_t pitch = EC_DWP_LINE(s, n);
+    for (int32_t i = 0; i < 4 * lines * n; i++) {
+        const int32_t ch = i / (lines * n), l = i / n % lines, at = i % n * s;
+        const uint32_t *v = w + 8 * ch;
+        int32_t acc = (int32_t)v[6];
+        for (int32_t k = 0; k < 3; k++) {
+            const int8_t *pair = x + ch * plane + (l * s + k) * pitch + at / 2 * 4;
+            const uint32_t xa = ec_ld4(pair), xb = ec_ld4(pair + 4);
+            if (at % 2 == 0) {
+                acc = ec_smlabb(xb, v[2 * k + 1] >> 16, ec_smlad(xa, v[2 * k], acc));
+            } else {
+                acc = ec_smlad(xb, v[2 * k + 1], ec_smlabb(xa >> 16, v[2 * k], acc));
             }
-            *out = (int8_t)ec_ssat8(ec_smmla(acc, (int32_t)w[7], c) >> 8);
         }
+        out[ch + l * line + i % n * step] = (int8_t)ec_ssat8(ec_smmla(acc, (int32_t)v[7], c) >> 8);
     }
 }
-
-#define EC_DWP_ARGS                                                                                                    \
-    const int8_t *x, const uint32_t *w, int8_t *out, int32_t step, int32_t gap, int32_t c, int32_t lines, int32_t blocks
-#define EC_DWP(pitch, rest)                                                                                    \
-    static inline void ec_dwp_##pitch##_##rest(EC_DWP_ARGS)                                                 \
-    {                                                                                                                  \
-        ec_dwp(x, w, out, step, gap, c, lines, 8 * blocks + rest, pitch);                                      \
-    }
-#define EC_DWP_FEW(pitch, n)                                                                                   \
-    static inline void ec_dwp_##pitch##_few_##n(EC_DWP_ARGS)                                                \
-    {                                                                                                                  \
-        ec_dwp(x, w, out, step, gap, c, lines, n + 0 * blocks, pitch);                                         \
-    }
-#define EC_DWP_RESTS(make, pitch)                                                                              \
-    make(pitch, 0) make(pitch, 1) make(pitch, 2) make(pitch, 3)                        \
-    make(pitch, 4) make(pitch, 5) make(pitch, 6) make(pitch, 7)
-/* Every instance: make(pitch, rest), few(pitch, n). */
-#define EC_DWP_ALL(make, few)                                                                                          \
-    EC_DWP_RESTS(make, 32) EC_DWP_RESTS(make, 64) EC_DWP_RESTS(make, 128) EC_DWP_RESTS(make, 256)                      \
-    few(16, 1) few(16, 2) few(16, 3) few(16, 4) few(16, 5) few(16, 6) few(32, 7)
-EC_DWP_ALL(EC_DWP, EC_DWP_FEW)
 
 #endif
