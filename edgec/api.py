@@ -96,6 +96,7 @@ def build(
     shapes: Shapes | None = None,
     constants: Constants | None = None,
     state: State | None = None,
+    custom: Sequence[str | Path] = (),
     compile: bool = True,
     dump_ir: str | Path | None = None,
     stream_input: str = "",
@@ -109,6 +110,7 @@ def build(
     ram, flash: budgets in bytes, below what the board has. shapes: symbolic input shapes by input name.
     constants: values of inputs that are known now and leave the interface, such as axes and target shapes.
     state: input -> output whose value it has in the next run; neither is part of the interface.
+    custom: files of operators of other domains (edgec/custom.py).
     compile False: the package only. dump_ir: a directory for the text of the IR after every pass.
     stream_input: "window" or "sliding": the input is pushed row by row and never whole in memory; see edgec/push.py.
     tuned: the goal and the kernels that `edgec tune` found (tune.read), instead of `goal`.
@@ -125,7 +127,7 @@ def build(
     directory = Path(out) if out is not None else Path("build") / prefix / target.name
     compiler = _find_compiler(target) if compile else None
     with store.staged(directory) as stage:
-        known = _Known(shapes, constants, state)
+        known = _Known(shapes, constants, state, custom)
         with _explained(model, known):
             source = _source(model, data, recipe, known, tell)
             compiled = _compile_graph(
@@ -154,6 +156,7 @@ def build(
             "name": prefix,
             "shapes": {k: list(v) for k, v in sorted((shapes or {}).items())},
             "state": dict(state or {}),
+            "custom": [Path(p).name for p in custom],
             "data": bool(source.summary),
             "quantisation": (recipe or Recipe()).described() if source.summary else None,
         }
@@ -177,6 +180,7 @@ def analyze(
     shapes: Shapes | None = None,
     constants: Constants | None = None,
     state: State | None = None,
+    custom: Sequence[str | Path] = (),
     check: bool = False,
     stream_input: str = "",
     on_event: OnEvent | None = None,
@@ -191,7 +195,7 @@ def analyze(
     tell = on_event or _silent
     _check_choices(goal, stream_input)
     target = boards.load(board)
-    known = _Known(shapes, constants, state)
+    known = _Known(shapes, constants, state, custom)
     with _explained(model, known):
         source = _source(model, data, recipe, known, tell)
         compiled = _compile_graph(
@@ -261,6 +265,7 @@ def quantize(
     shapes: Shapes | None = None,
     constants: Constants | None = None,
     state: State | None = None,
+    custom: Sequence[str | Path] = (),
     on_event: OnEvent | None = None,
 ) -> QuantizeResult:
     """Quantises a float model and writes it as a standard ONNX file with QuantizeLinear and DequantizeLinear.
@@ -276,7 +281,7 @@ def quantize(
     tell, recipe, trials = on_event or _silent, recipe or Recipe(), ()
     if Path(out).is_dir():
         raise UsageError(f"the output is a directory: {out}", fix="give a file name, such as -o quantised.onnx")
-    known = _Known(shapes, constants, state)
+    known = _Known(shapes, constants, state, custom)
     with _explained(model, known):
         if max_drop is not None:
             bits, trials = _widths(model, data, recipe, max_drop, board, ram, flash, known, tell)
@@ -296,13 +301,14 @@ def sensitivity(
     shapes: Shapes | None = None,
     constants: Constants | None = None,
     state: State | None = None,
+    custom: Sequence[str | Path] = (),
     on_event: OnEvent | None = None,
 ) -> SensitivityResult:
     """Where the quantised form of a float model loses accuracy, and what would help. Raises what `quantize` raises."""
     from .quantisation import sensitivity as examiner
 
     tell, recipe = on_event or _silent, recipe or Recipe()
-    known = _Known(shapes, constants, state)
+    known = _Known(shapes, constants, state, custom)
     with _explained(model, known):
         done, dataset = _quantised(model, data, recipe, known, tell)
     with _phase(tell, "analyse") as phase:
@@ -368,6 +374,7 @@ def validate(
     shapes: Shapes | None = None,
     constants: Constants | None = None,
     state: State | None = None,
+    custom: Sequence[str | Path] = (),
     on_event: OnEvent | None = None,
 ) -> ValidationResult:
     """Runs the emitted C on the host and/or in the emulator and compares it with the ONNX model.
@@ -404,6 +411,7 @@ def validate(
             shapes=shapes,
             constants=constants,
             state=state,
+            custom=custom,
             compile="qemu" in on,
             on_event=tell,
         )
@@ -476,13 +484,15 @@ class _Known:
     shapes: Shapes | None
     constants: Constants | None
     state: State | None
+    custom: Sequence[str | Path]
 
     def load(self, path: Path) -> Graph:
-        from . import onnx_in
+        from . import custom, onnx_in
         from .passes import feedback
 
         shapes = {k: tuple(v) for k, v in (self.shapes or {}).items()}
-        return feedback.mark(onnx_in.load(path, shapes or None, self.constants), self.state or {})
+        own = custom.libraries(self.custom)
+        return feedback.mark(onnx_in.load(path, shapes or None, self.constants, own), self.state or {})
 
 
 def _source(

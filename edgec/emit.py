@@ -54,7 +54,7 @@ class Meta:
 def package(p: Program, meta: Meta) -> dict[str, str]:
     """path in the package -> text, sorted by path, of a planned program. The text depends on nothing but p and meta."""
     source = render_c.source(p, meta.c_name, meta.types, meta.stamp)
-    names = {**_names(p, meta), "headers": source.headers, "externs": source.externs, "shared": source.shared}
+    names = {**_names(p, meta), "headers": source.headers, "own": source.own, "externs": source.externs, "shared": source.shared}
     names["steps"] = [{"index": k, "text": s.text, "call": s.call, "info": _step_info(p, f)}
                       for k, (s, f) in enumerate(zip(source.steps, p.steps, strict=True))]
     names["arenas"] = [{"index": k, "offset": a.offset, "bytes": a.nbytes, "memory": a.memory}

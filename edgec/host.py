@@ -217,7 +217,7 @@ def load(package_dir: Path, simd_on_host: bool = False, cc: str | None = None,
 
 def _sources(pack: package.Package, simd_on_host: bool) -> dict[str, bytes]:
     """path -> content of all that is compiled."""
-    files = {n: (pack.folder / n).read_bytes() for n in (*pack.sources, f"{pack.c_name}.h")}
+    files = {n: (pack.folder / n).read_bytes() for n in dict.fromkeys((*pack.sources, f"{pack.c_name}.h", *pack.own))}
     files |= {f"runtime/{p.name}": p.read_bytes() for p in sorted((pack.folder / "runtime").glob("*.h"))}
     if simd_on_host:
         for p in sorted((paths.data("runtime_c") / "simd").glob("*_on_host/*.h")):

@@ -310,7 +310,7 @@ class _Verifier:
 
     def check_call(self, s: Call, scope: Scope) -> None:
         self.need(IDENTIFIER.fullmatch(s.kernel) is not None, f"the kernel name {s.kernel!r} is not a C identifier")
-        for k, v in s.params.items():
+        for k, v in ((k, x) for k, v in s.params.items() for x in (v if isinstance(v, tuple) else (v,))):
             (lo, hi), real = INT_RANGE["int32"], isinstance(v, (float, np.floating))
             self.need(real or lo <= v <= hi, f"the parameter {k}={v} is not int32")
         refs = {a.buffer for a in s.args if isinstance(a, Ref)}

@@ -148,14 +148,17 @@ class Call:
     """A kernel of runtime_c/kernel/*/<kernel>.h: ec_<kernel>(&params, args...). `params` are the fields of
     ec_<kernel>_t in order, all int32 (or float32 where the value is a Python float). `writes` lists buffers it writes.
     `meaning(args, read, write)` is the reference: args as they stand
-    in the call, read(arg) -> numpy array(s) of the argument, write(arg, array). `layer`: set in a streamed step."""
+    in the call, read(arg) -> numpy array(s) of the argument, write(arg, array). `layer`: set in a streamed step.
+    `headers`: of a function that is the user's own: `kernel` is its C name and <kernel>_t its struct, which goes to it
+    where there are params; one of those may be an array."""
 
     kernel: str
-    params: Mapping[str, int | float]
+    params: Mapping[str, int | float | tuple]
     args: tuple[Arg, ...]
     writes: tuple[str, ...]
     meaning: Any = None
     layer: Layer | None = None
+    headers: tuple[str, ...] = ()
 
 
 Stmt = Union[For, If, Let, Set, Store, Call]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -13,7 +14,8 @@ import onnx.reference
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from . import control, qoperator
+from . import control, custom, qoperator
+from .custom import Operator
 from .dtypes import NUMBERS, numpy_type
 from .errors import ModelError, UnsupportedError, UsageError
 from .ir import Graph, Node, Tensor, TensorType, attrs
@@ -26,13 +28,15 @@ NOT_FOLDED = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormal
 
 
 def load(path: str | Path, shapes: Mapping[str, tuple[int, ...]] | None = None,
-         constants: Mapping[str, np.ndarray] | None = None) -> Graph:
-    """Reads an ONNX file. `shapes` fixes symbolic input shapes by input name; `constants` makes inputs constants.
+         constants: Mapping[str, np.ndarray] | None = None, own: Mapping[str, Operator] = MappingProxyType({})) -> Graph:
+    """Reads an ONNX file. `shapes` fixes symbolic input shapes by input name; `constants` makes inputs constants. own: the
+    user's operators by name, beside those that installed packages offer for the model's domains.
 
     Raises ModelError (missing, damaged, invalid, NaN weights), UsageError (symbolic shape without `shapes`) and
     UnsupportedError (all nodes that edgec has no operator for, at once)."""
     model = read(Path(path))
-    return from_model(model, Path(path).stem, shapes, where=str(path), constants=constants)
+    own = {**custom.installed(o.domain for o in model.opset_import), **own}
+    return from_model(model, Path(path).stem, shapes, where=str(path), constants=constants, own=own)
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -64,7 +68,8 @@ def read(path: Path) -> onnx.ModelProto:
 
 
 def from_model(model: onnx.ModelProto, name: str, shapes: Mapping[str, tuple[int, ...]] | None = None,
-               where: str = "", constants: Mapping[str, np.ndarray] | None = None) -> Graph:
+               where: str = "", constants: Mapping[str, np.ndarray] | None = None,
+               own: Mapping[str, Operator] = MappingProxyType({})) -> Graph:
     """Graph of a ModelProto in memory; see `load`."""
     model = _with_constants(model, constants or {})
     if any(o.type.HasField("tensor_type") and not o.type.tensor_type.HasField("shape") for o in model.graph.output):
@@ -72,7 +77,7 @@ def from_model(model: onnx.ModelProto, name: str, shapes: Mapping[str, tuple[int
     _check(model, where)
     notes = _fix_shapes(model, dict(shapes or {}))
     model = onnx.inliner.inline_local_functions(model)
-    graph = _Import(model, name, notes, dict(shapes or {})).run()
+    graph = _Import(model, name, notes, dict(shapes or {}), own).run()
     _refuse(graph)
     return graph
 
@@ -166,8 +171,9 @@ def _fix_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> l
 class _Import:
     """Walks the nodes once: folds what is constant, infers the rest's types, and upgrades old attribute forms."""
 
-    def __init__(self, model: onnx.ModelProto, name: str, notes: list[str], shapes: Mapping[str, tuple[int, ...]]):
-        self.model, self.name, self.notes, self.shapes = model, name, notes, shapes
+    def __init__(self, model: onnx.ModelProto, name: str, notes: list[str], shapes: Mapping[str, tuple[int, ...]],
+                 own: Mapping[str, Operator]):
+        self.model, self.name, self.notes, self.shapes, self.own = model, name, notes, shapes, own
         self.opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
         self.tensors: dict[str, Tensor] = {}
         self.nodes: list[Node] = []
@@ -205,7 +211,8 @@ class _Import:
                 f"{len(self.bad)} node{'s' * (len(self.bad) > 1)} that edgec cannot compile: "
                 + ", ".join(sorted({op for op, _ in self.bad})),
                 where="\n         ".join(f"{where}: {op}" for op, where in self.bad),
-                fix="see `edgec ops` for what it can; replace or remove these layers before the export")
+                fix="see `edgec ops` for what it can; replace or remove these layers before the export"
+                + (", or give their C functions with --custom" if any("." in op for op, _ in self.bad) else ""))
         outputs = []
         for o in g.output:
             if o.name in self.sequences:
@@ -320,6 +327,8 @@ class _Import:
         elif node.op_type in ("Shape", "Size") or (node.op_type not in NOT_FOLDED and domain == "" and all(v is not None for v in values)
                                                  and len(values) == sum(map(bool, node.input)) and node.op_type not in control.OPERATORS):
             self.fold(node)
+        elif f"{domain}.{node.op_type}" in self.own:
+            self.call(node, self.own[f"{domain}.{node.op_type}"])
         elif not table.known(domain, node.op_type):
             body = self.function_body(node, domain)
             if body is None:
@@ -328,6 +337,20 @@ class _Import:
                 self.inline_function(node, body)
         else:
             self.keep(node, domain)
+
+    def call(self, node: onnx.NodeProto, operator: Operator) -> None:
+        """Imports a node of an operator of the user's own."""
+        given = {x.name: attribute(x) for x in node.attribute}
+        tensors = [self.tensors[i] for i in node.input if i]
+        inputs = [custom.Input(t.type.dtype, t.type.shape, t.data) for t in tensors]
+        types, params, scratch = custom.ruled(operator, inputs, given, self.label(node))
+        if len(types) != len(node.output):
+            raise UsageError(f"the rule of {operator.name} gives {len(types)} outputs, the node has {len(node.output)}",
+                             where=self.label(node), fix="correct the rule, or the node")
+        for o, t in zip(node.output, types, strict=True):
+            self.tensors[o] = Tensor(o, t, source=o)
+        self.nodes.append(Node(custom.NODE, tuple(node.input), tuple(node.output), attrs(
+            operator=operator, attributes=given, params=params, scratch=scratch), (self.label(node),)))
 
     def fold(self, node: onnx.NodeProto) -> None:
         """Computes a node of constants with ONNX's reference evaluator (Shape and Size need the type alone)."""
@@ -404,7 +427,7 @@ class _Import:
 
     def upgrade(self, node: onnx.NodeProto, domain: str) -> Node:
         """The node in the newest attribute form: what became an input in a later opset becomes a constant input."""
-        a = {x.name: _attribute(x) for x in node.attribute}
+        a = {x.name: attribute(x) for x in node.attribute}
         inputs, op, opset = list(node.input), node.op_type, self.opsets.get(domain, 1)
         name = self.label(node)
 
@@ -585,7 +608,8 @@ def _constant(node: onnx.NodeProto) -> np.ndarray:
     raise UnsupportedError(f"Constant with attribute {a.name}", where=node.name or node.output[0], fix="use dense numeric constants")
 
 
-def _attribute(a: onnx.AttributeProto):
+def attribute(a: onnx.AttributeProto):
+    """Its value: numbers, texts, tuples of them, an array."""
     v = helper.get_attribute_value(a)
     if isinstance(v, bytes):
         return v.decode()

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from . import custom
 from .errors import UnsupportedError
 from .ir import Graph, Node, TensorType, attrs
 from .rewrite import Rewriter, rewrite_nodes
@@ -40,14 +41,16 @@ def to_onnx(graph: Graph, metadata: Mapping[str, str] = MappingProxyType({})) ->
                           value_info=_inner_value_info(graph)),
         producer_name="edgec",
         opset_imports=[helper.make_opsetid("", opset)] + [helper.make_opsetid(d, 1) for d in _domains(graph)])
-    model.ir_version = helper.find_min_ir_version_for(model.opset_import)
+    model.ir_version = helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 def _modern(r: Rewriter, node: Node) -> list[Node] | None:
-    """Operators that no opset from 17 on has, by those that replaced them."""
+    """Operators that no opset from 17 on has, by those that replaced them; the user's own by their names."""
+    if node.op == custom.NODE:
+        return [replace(node, op=node.attrs["operator"].name, attrs=attrs(**node.attrs["attributes"]))]
     if node.op == "Upsample":
         return [node.with_(op="Resize", inputs=(node.inputs[0], "", node.inputs[1]),
                            attrs={"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"})]

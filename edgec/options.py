@@ -198,10 +198,16 @@ class Interface:
         typer.Option(metavar="IN=OUT", help="Keep an output between runs: this input of the next. Repeatable."),
     ] = None
 
+    custom: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE.toml", help="Operators of other domains: their C functions and rules. Repeatable."),
+    ] = None
+
     @property
     def arguments(self) -> dict[str, Any]:
         """For api.py."""
-        return {"shapes": shapes(self.shape), "constants": constants(self.const), "state": state(self.state)}
+        return {"shapes": shapes(self.shape), "constants": constants(self.const), "state": state(self.state),
+                "custom": tuple(self.custom or ())}
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .custom import FOLDER as CUSTOM
 from .errors import UsageError
 
 
 @dataclass(frozen=True)
 class Package:
     """folder: absolute; c_name: the prefix of files and functions; inputs, outputs: bytes of each tensor.
-    arena_bytes: of all arenas; arenas: bytes of each, where there are several. has_rows: the input comes row by row."""
+    arena_bytes: of all arenas; arenas: bytes of each, where there are several. has_rows: the input comes row by row.
+    own: C files and headers of the user's operators, relative to the folder."""
 
     folder: Path
     c_name: str
@@ -21,6 +23,7 @@ class Package:
     arenas: tuple[int, ...]
     has_reset: bool
     has_rows: bool
+    own: tuple[str, ...]
 
     @property
     def run(self) -> str:
@@ -30,7 +33,7 @@ class Package:
     @property
     def sources(self) -> tuple[str, ...]:
         """The C files of the library, relative to the folder: the model, which wants -O2, first."""
-        return (f"{self.c_name}.c", f"{self.c_name}_weights.c")
+        return (f"{self.c_name}.c", f"{self.c_name}_weights.c", *(f for f in self.own if f.endswith(".c")))
 
     @property
     def firmware_sources(self) -> tuple[str, ...]:
@@ -66,4 +69,5 @@ def read(folder: Path) -> Package:
                    tuple(number(f"OUTPUT_{i}_BYTES") for i in range(number("OUTPUTS"))),
                    number("ARENA_BYTES"),
                    tuple(number(f"ARENA_{i}_BYTES") for i in range(number("ARENAS") if several else 0)),
-                   has("reset"), has("push_row"))
+                   has("reset"), has("push_row"),
+                   tuple(f"{CUSTOM}/{f.name}" for f in sorted((folder / CUSTOM).glob("*.[ch]"))))

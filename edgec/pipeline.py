@@ -13,6 +13,7 @@ from . import (
     certificate,
     choose,
     cost,
+    custom,
     emit,
     firmware,
     loop_passes,
@@ -151,11 +152,13 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
                                              key=lambda c: (max(c.arena_bytes, limit), c.cycles)),
                        lambda c: f"arena {c.arena_bytes:,} B{_streamed(c.regions)}, {_more(c.cycles, unstreamed)} cycles by the model")
         program = chosen.program
+    extra = custom.files(graph)
+    own = [path.removesuffix(".c") for path in sorted(extra) if path.endswith(".c")]
     meta, plan_json = _meta(graph, board, c_name), certificate.make(program)
     files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal, program.rowwise is not None, bool(program.state),
-                                                                                      [a.memory for a in program.arenas]),
+                                                                                      [a.memory for a in program.arenas], own),
                   lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
-    files |= {"plan.json": certificate.text(plan_json)}
+    files |= {"plan.json": certificate.text(plan_json), **extra}
     lost = {"channels": [asdict(x) for x in channels.losses(whole, graph)]}
     return Compiled(source, graph, program, files, c_name, plan_json, _stats(graph, program, meta) | lost | {"choices": _choices(graph, program, offered, room)})
 

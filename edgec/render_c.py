@@ -138,8 +138,10 @@ def real(x: np.float32 | np.float64) -> str:
     return f"{x!s}f" if x.dtype == np.float32 else str(x)
 
 
-def param(value: int | float) -> str:
-    """A kernel parameter: int32, or float32 where an infinite bound is EC_INF (ec.h: no clamp)."""
+def param(value: int | float | tuple) -> str:
+    """A kernel parameter: int32, or float32 where an infinite bound is EC_INF (ec.h: no clamp), or an array of those."""
+    if isinstance(value, tuple):
+        return "{" + ", ".join(map(param, value)) + "}"
     if not isinstance(value, (float, np.floating)):
         return literal(value, "int32")
     if abs(value) >= float(np.finfo(np.float32).max):
@@ -163,10 +165,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Source:
-    """The parts of <name>.c: runtime headers in the order of inclusion, C names of rom buffers, extern declarations of
-    those, out-of-line kernels, steps."""
+    """The parts of <name>.c: runtime headers in the order of inclusion, headers of the user's functions, C names of rom
+    buffers, extern declarations of those, out-of-line kernels, steps."""
 
     headers: tuple[str, ...]
+    own: tuple[str, ...]
     rom: Mapping[str, str]
     externs: tuple[str, ...]
     shared: tuple[str, ...]
@@ -193,9 +196,11 @@ def source(p: Program, c_name: str, types: Mapping[str, str] | None = None,
                                for s in statements(f.body) if isinstance(s, Call) and s.layer is not None)
         steps.append(Step(_comment(p, f, types or {}) + "\n" + text, call, name, tuple(layers)))
         headers |= one.headers
-    kernels = {f"{s.kernel}.h" for f in p.steps for s in statements(f.body) if isinstance(s, Call)}
+    calls = [s for f in p.steps for s in statements(f.body) if isinstance(s, Call)]
+    kernels = {f"{s.kernel}.h" for s in calls if not s.headers}
     externs = tuple(f"extern {rom_declaration(p.buffers[n], c)};" for n, c in rom.items())
-    return Source(("ec.h", *sorted(headers), *sorted(kernels)), rom, externs, tuple(shared.texts()), tuple(steps))
+    own = tuple(sorted({h for s in calls for h in s.headers}))
+    return Source(("ec.h", *sorted(headers), *sorted(kernels)), own, rom, externs, tuple(shared.texts()), tuple(steps))
 
 
 def _rom_used(p: Program) -> list[Buffer]:
@@ -234,6 +239,11 @@ def rom_declaration(b: Buffer, c_name: str) -> str:
     return f"const {storage(b)} {c_name}[{words(b)}] EC_ALIGNED({max(b.align, numpy_type(b.dtype).itemsize)})"
 
 
+def function(call: Call) -> str:
+    """The C function of a kernel."""
+    return call.kernel if call.headers else f"ec_{call.kernel}"
+
+
 def _initialiser(call: Call) -> str:
     return "{" + ", ".join(f".{k} = {param(v)}" for k, v in call.params.items()) + "}"
 
@@ -262,16 +272,16 @@ class _Shared:
         return [self.text(key, calls) for key, calls in self.sites.items()]
 
     def text(self, key: tuple, calls: list[Call]) -> str:
-        kernel, stamped = key[0], len(key) > 1
+        kernel, stamped = function(calls[0]), len(key) > 1
         params = [self.parameter(calls, k) for k in range(len(calls[0].args))]
-        head = [] if stamped else [f"const ec_{kernel}_t *p"]
-        values = ["&p" if stamped else "p", *(f"a{k}" for k in range(len(params)))]
+        head = [] if stamped else [f"const {kernel}_t *p"]
+        values = ["&p" if stamped else "p"] * bool(calls[0].params) + [f"a{k}" for k in range(len(params))]
         what = "for one set of parameters" if stamped else "for any parameters"
         nodes_ = dict.fromkeys(n for c in calls if c.layer is not None for n in c.layer.origin)
-        lines = [comment(f"{kernel} {what}: {', '.join(nodes_) or f'{len(calls)} calls'}."),
+        lines = [comment(f"{calls[0].kernel} {what}: {', '.join(nodes_) or f'{len(calls)} calls'}."),
                  *_wrap(f"static EC_NOINLINE EC_CODE void {self.names[key]}({', '.join(head + params)})", ""), "{"]
-        lines += [*_wrap(f"static const ec_{kernel}_t p = {key[1]};", INDENT), ""] if stamped else []
-        return "\n".join([*lines, f"{INDENT}ec_{kernel}({', '.join(values)});", _BARRIER, "}"])
+        lines += [*_wrap(f"static const {kernel}_t p = {key[1]};", INDENT), ""] if stamped and calls[0].params else []
+        return "\n".join([*lines, f"{INDENT}{kernel}({', '.join(values)});", _BARRIER, "}"])
 
     def parameter(self, calls: list[Call], k: int) -> str:
         """The declaration of argument k: a pointer is const if any call passes it as something it only reads."""
@@ -339,7 +349,7 @@ class _Step:
         params = ", ".join(f"{self.type(n)}const {self.pointers[n]}" for n in ram) or "void"
         head = []
         for (kernel, values), c_name in self.params.items():
-            head += _wrap(f"static const ec_{kernel}_t {c_name} = {values};", INDENT)
+            head += _wrap(f"static const {kernel}_t {c_name} = {values};", INDENT)
         head += [""] * bool(head)
         text = [*_wrap(f"static EC_NOINLINE EC_CODE void {name}({params})", ""), "{", *head, *body, _BARRIER, "}"]
         return "\n".join(text), "\n".join(_wrap(f"{name}({', '.join(map(self.address, ram))});", INDENT))
@@ -429,14 +439,14 @@ class _Step:
                 args.append(self.argument(a))
         key = self.shared.key(s)
         out_of_line = key in self.shared.names
-        if not (out_of_line and len(key) > 1):
+        if s.params and not (out_of_line and len(key) > 1):
             args.insert(0, "&" + self.param_struct(s))
-        target = self.shared.names[key] if out_of_line else f"ec_{s.kernel}"
+        target = self.shared.names[key] if out_of_line else function(s)
         line = _wrap(f"{target}({', '.join(args)});", inner)
         return [f"{indent}{{", *before, *line, f"{indent}}}"] if block else [*before, *line]
 
     def param_struct(self, s: Call) -> str:
-        key = (s.kernel, _initialiser(s))
+        key = (function(s), _initialiser(s))
         if key not in self.params:
             self.params[key] = self.names(f"{s.kernel}_params")
         return self.params[key]

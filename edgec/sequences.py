@@ -49,9 +49,9 @@ def with_state(graph: Graph, dataset: Dataset) -> Dataset:
     """The samples with the states that a float graph meets on them, so that each can stand alone."""
     if not graph.state:
         return dataset
-    from . import onnx_out, onnx_run
+    from . import onnx_run
 
-    reference = onnx_run.reference(onnx_out.to_onnx(graph))
+    reference = onnx_run.of_graph(graph)
     feeds = (dataset[k] for k in range(len(dataset)))
     met = [
         full

@@ -158,7 +158,7 @@ def _compile(pack: package.Package, board: Board, compiler: Compiler, out: Path,
     command = (*_target(board, compiler), *CFLAGS, *(ZIG_CFLAGS if compiler.kind == "zig" else ("-fstack-usage",)))
 
     def one(i: int) -> str:
-        opt = model_opt if i == 0 else GLUE_OPT
+        opt = model_opt if sources[i] in (pack.sources[0], *pack.own) else GLUE_OPT
         return _run([*command, opt, "-c", sources[i], "-o", str(objects[i])], pack.folder, f"compiling {sources[i]}")
 
     with ThreadPoolExecutor(JOBS) as pool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import compare, data as datasets, store
+from . import compare, custom, data as datasets, store
 from .compare import Difference
 from .data import Dataset
 from .errors import EdgecError, UsageError, ValidationError
@@ -216,7 +216,7 @@ def _run_onnx(
     from . import onnx_in, onnx_run
 
     start = time.perf_counter()
-    reference = onnx_run.reference(onnx_in.read(path), inner)
+    reference = onnx_run.reference(onnx_in.read(path), inner, custom.in_package(path.parent.parent))
     columns: list[list[Array]] = [[] for _ in reference.names]
 
     def ran(feed: Mapping[str, Array]) -> dict[str, Array]:

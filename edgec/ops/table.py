@@ -8,6 +8,7 @@ from ..dtypes import WIDE
 from ..ir import Node
 from . import (
     conv,
+    custom,
     elementwise,
     gemm,
     linear,
@@ -26,7 +27,7 @@ from . import (
 from .base import Lowering, Op
 
 FAMILIES = (conv, gemm, pool, softmax, elementwise, movement, reduce, quantised, windows, linear, recurrent, selecting,
-            sampling, signal, ml)
+            sampling, signal, ml, custom)
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 OPS |= {name: quantised.by_type(OPS[name]) for name in quantised.INTEGER}
 

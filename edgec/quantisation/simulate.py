@@ -13,11 +13,12 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from .. import custom
 from ..data import Dataset, as_model_input
 from ..fixed import dequantise
 from ..ir import Graph, QParams
 from ..onnx_out import to_onnx
-from ..onnx_run import Reference, reference
+from ..onnx_run import Reference, of_graph, reference
 
 Array = np.ndarray
 SATURATING = ("Softmax", "Sigmoid", "Tanh", "LogSoftmax", "HardSigmoid")
@@ -44,7 +45,7 @@ def judged(graph: Graph) -> Mapping[str, int | None]:
 
 def float_values(graph: Graph, dataset: Dataset, names: Sequence[str]) -> dict[str, Array]:
     """The named tensors of a float graph over the dataset, samples first."""
-    model = reference(to_onnx(graph), [n for n in names if n not in graph.inputs])
+    model = of_graph(graph, [n for n in names if n not in graph.inputs])
     rows = _each(model, [dataset[k] for k in range(len(dataset))])
     return {n: np.stack([r[n] for r in rows]) if rows and n in rows[0] else dataset.inputs[n] for n in names}
 
@@ -129,7 +130,7 @@ def _open(graph: Graph, constants: list[str], extra: list[str]) -> Reference:
             model.graph.input.append(helper.make_tensor_value_info(i.name, i.data_type, list(i.dims)))
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-    return reference(onnx.load_model_from_string(model.SerializeToString()), extra)
+    return reference(onnx.load_model_from_string(model.SerializeToString()), extra, custom.used(graph))
 
 
 def _each(model: Reference, feeds: list[Mapping[str, Array]]) -> list[dict[str, Array]]:

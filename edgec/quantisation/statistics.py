@@ -19,8 +19,7 @@ from .. import store
 from ..data import Dataset
 from ..errors import ModelError, UsageError
 from ..ir import Graph
-from ..onnx_out import to_onnx
-from ..onnx_run import reference
+from ..onnx_run import of_graph
 
 BINS = 8192              # histogram bins on each side of zero
 MOMENTUM = 0.9           # of the moving averages of a sample's lowest and highest value
@@ -73,7 +72,7 @@ def collect_statistics(graph: Graph, dataset: Dataset, tensors: Iterable[str] | 
     becomes NaN or infinite.
     """
     names = float_tensors(graph) if tensors is None else list(dict.fromkeys(tensors))
-    model = reference(to_onnx(graph), [n for n in names if n not in graph.inputs])
+    model = of_graph(graph, [n for n in names if n not in graph.inputs])
     found = {n: Stats() for n in names}
     for i in range(len(dataset)):
         sample = dataset[i]
