@@ -694,11 +694,13 @@ def _trace_entries(compiled: Compiled) -> list[dict]:
     """Per step: the graph tensor that its trace holds and which ONNX tensor that is, for --per-layer. Where that is not
     plain (a step with several outputs of one size, or that streams rows) the step is left out of the comparison."""
     from . import emit
+    from .ir import graphs
 
     found = []
+    tensors = {n: t for g in reversed([*graphs(compiled.graph)]) for n, t in g.tensors.items()}
     for step in compiled.program.steps:
         traced = emit.result(compiled.program, step)
-        fitting = [o for o in step.outputs if traced is not None and compiled.graph.type(o).nbytes == traced.nbytes]
+        fitting = [o for o in step.outputs if traced is not None and tensors[o].type.nbytes == traced.nbytes]
         name = fitting[0] if len(fitting) == 1 else ""
         entry = {
             "step": step.name,
@@ -710,7 +712,7 @@ def _trace_entries(compiled: Compiled) -> list[dict]:
             "channels": None,
         }
         if name:
-            t = compiled.graph.tensors[name]
+            t = tensors[name]
             q = t.type.q
             entry |= {
                 "source": t.source,

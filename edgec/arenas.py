@@ -38,7 +38,7 @@ def traffic(p: Program, items: Sequence[Item], touched) -> list[int]:
         total = sum(p.buffers[n].nbytes for n in names)
         for n in names:
             nbytes = p.buffers[n].nbytes
-            found[of[n]] += max(nbytes, step.macs * nbytes // max(total, 1))
+            found[of[n]] += max(nbytes * step.times, step.macs * nbytes // max(total, 1))
     return found
 
 

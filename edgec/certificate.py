@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from . import plan
 from .loop_verify import root, uses
-from .loops import Function, Program, RowGroup
+from .loops import Function, Program, RowGroup, Written
 
 FORMAT = 1
 
@@ -26,10 +26,11 @@ def make(p: Program) -> dict:
     piece = {b["name"]: b["piece"] for b in buffers}
     inputs, outputs = (_ram(p, names) for names in (() if p.rowwise else p.inputs, p.outputs))
     state = [b["name"] for b in buffers if b["place"] == "state"]
-    born, steps = {*inputs, *state}, []
+    born, steps = Written([*inputs, *state]), []
     for s in p.steps:
-        steps.append(_step(p, s, born, piece))
-        born.update(steps[-1]["writes"])
+        born.enter(s.control)
+        steps.append(_step(p, s, born.now, piece))
+        born.now.update(steps[-1]["writes"])
     return {"format": FORMAT, "name": p.name, "arena_bytes": p.arena_bytes,
             "arenas": [[a.offset, a.nbytes] for a in p.arenas] or [[0, p.arena_bytes]], "lower_bound": _bound(p, pieces, buffers),
             "inputs": inputs, "outputs": outputs, "state": state, "pieces": pieces, "buffers": buffers, "steps": steps}
@@ -64,7 +65,7 @@ def _step(p: Program, s: Function, born: set[str], piece: Mapping[str, int]) -> 
         writes = [n for n in touched if n not in born or n in written]
         pairs = [[root(p, o).name, root(p, i).name] for o, i in s.inplace]
         shared = [[o, i] for o, i in pairs if o in writes and i in reads and piece[o] == piece[i]]
-        return made | {"writes": writes, "inplace": shared}
+        return made | {"writes": writes, "inplace": shared} | ({"control": s.control} if s.control else {})
     streamed, taken = {g.output for g in s.groups}, {g.takes for g in s.groups}
     if s.repeat is not None:
         made["repeat"] = s.repeat

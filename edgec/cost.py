@@ -37,9 +37,10 @@ def cycles(p: Program) -> float:
 
 
 def step_cycles(f: Function) -> float:
-    """Of one step."""
+    """Of one step, as often as a run executes it."""
     known = table()
-    return sum(n * known.get(kernel, known["other"])[TERMS.index(term)] for (kernel, term), n in features(f).items())
+    once = sum(n * known.get(kernel, known["other"])[TERMS.index(term)] for (kernel, term), n in features(f).items())
+    return once * f.times
 
 
 def features(f: Function) -> Features:

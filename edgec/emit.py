@@ -55,7 +55,8 @@ def package(p: Program, meta: Meta) -> dict[str, str]:
     """path in the package -> text, sorted by path, of a planned program. The text depends on nothing but p and meta."""
     source = render_c.source(p, meta.c_name, meta.types, meta.stamp)
     names = {**_names(p, meta), "headers": source.headers, "own": source.own, "externs": source.externs, "shared": source.shared}
-    names["steps"] = [{"index": k, "text": s.text, "call": s.call, "info": _step_info(p, f)}
+    names["steps"] = [{"index": k, "text": s.text, "call": s.call, "control": s.control, "info": _step_info(p, f),
+                       "indent": s.call[:len(s.call) - len(s.call.lstrip())]}
                       for k, (s, f) in enumerate(zip(source.steps, p.steps, strict=True))]
     names["arenas"] = [{"index": k, "offset": a.offset, "bytes": a.nbytes, "memory": a.memory}
                        for k, a in enumerate(p.arenas)] if len(p.arenas) > 1 else []

@@ -7,7 +7,7 @@ tensors carry `q` is an integer operator: its meaning is the operator's integer 
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from types import MappingProxyType
@@ -117,7 +117,7 @@ class Node:
         return replace(self, **changes)
 
     def __str__(self) -> str:
-        attrs = " ".join(f"{k}={_short(v)}" for k, v in sorted(self.attrs.items()))
+        attrs = " ".join(f"{k}={_short(v)}" for k, v in sorted(self.attrs.items()) if not isinstance(v, Graph))
         return f"{', '.join(self.outputs)} = {self.op}({', '.join(self.inputs)}){' {' + attrs + '}' if attrs else ''}"
 
 
@@ -175,9 +175,32 @@ class Graph:
             lines += [f"      {o}: {self.type(o)}" for o in n.outputs if o]
             if n.origin:
                 lines.append(f"      # {' + '.join(n.origin)}")
+            for key, body in bodies(n).items():
+                lines += [f"    {key} {body}".rstrip().replace("\n", "\n    ")]
         lines += [f"  output {o}: {self.type(o)}" for o in self.outputs]
         lines += [f"  state  {i} = {o}" for i, o in self.state]
         return "\n".join(lines) + "\n"
+
+
+def bodies(node: Node) -> dict[str, Graph]:
+    """The graphs that a node runs inside, by attribute: what is computed in them is theirs alone, what they read is among
+    the node's inputs."""
+    return {k: v for k, v in node.attrs.items() if isinstance(v, Graph)}
+
+
+def graphs(graph: Graph) -> Iterator[Graph]:
+    """The graph and all bodies inside it."""
+    yield graph
+    for node in graph.nodes:
+        for body in bodies(node).values():
+            yield from graphs(body)
+
+
+def everywhere(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
+    """`change` applied to the bodies and then to the graph."""
+    nodes = tuple(n.with_(attrs={k: everywhere(b, change) for k, b in inner.items()}) if (inner := bodies(n)) else n
+                  for n in graph.nodes)
+    return change(replace(graph, nodes=nodes) if any(map(bodies, nodes)) else graph)
 
 
 def _short(v: Any) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +38,8 @@ from .loops import (
     Stmt,
     Store,
     Var,
+    blocks,
+    condition,
     dtype_of,
     text,
     tick_loop,
@@ -92,8 +94,8 @@ def run(p: Program, inputs: Sequence[np.ndarray], after: Callable[[Function, Mem
             raise MeaningError(f"input {name} is {x.dtype}[{x.size}], not {b.dtype}[{b.size}]")
         memory[name][:] = np.frombuffer(to_bytes(x), memory[name].dtype)
     with np.errstate(all="ignore"):
-        for k, step in enumerate(p.steps):
-            env: Env = {}
+        for k in _walk(p, memory):
+            step, env = p.steps[k], {}
             try:
                 for do in _body(_watched(step, k, memory, watch), memory):
                     do(env)
@@ -107,6 +109,35 @@ def run(p: Program, inputs: Sequence[np.ndarray], after: Callable[[Function, Mem
                 break
     state.update({name: memory[name].copy() for name in kept})
     return [from_bytes(memory[o].tobytes(), p.buffers[o].dtype, (p.buffers[o].size,)) for o in p.outputs]
+
+
+def _walk(p: Program, memory: Memory) -> Iterator[int]:
+    """The steps that a run executes, by their positions, those with `control` left out."""
+    sides = blocks(p.steps)
+    start = {end: k for k, (_, end) in sides.items()}
+    beyond = {middle: end for k, (middle, end) in sides.items() if p.steps[k].control == "if"}
+    turns: dict[int, int] = {}
+    k = 0
+    while k < len(p.steps):
+        f, cond = p.steps[k], condition(p.steps[k])
+        holds = cond is None or bool(_expr(cond, memory)({}))
+        match f.control:
+            case "loop":
+                turns[k] = turns.get(k, 0) + 1
+                if holds and (not f.turns or turns[k] <= f.turns):
+                    k += 1
+                else:
+                    del turns[k]
+                    k = sides[k][1] + 1
+            case "if":
+                k = k + 1 if holds else sides[k][0] + 1
+            case "else":
+                k = beyond[k] + 1
+            case "end":
+                k = start[k] if p.steps[start[k]].control == "loop" else k + 1
+            case _:
+                yield k
+                k += 1
 
 
 def _watched(f: Function, step: int, memory: Memory, watch) -> Sequence[Stmt]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .dtypes import REAL, WIDE
+from .loop_copies import write_in_place
 from .loop_index import INT_RANGE, Scope, from_linear, linear, lower, measure, upper
 from .loop_interp import MeaningError, binary, function
 from .loop_verify import Uses, expressions, nodes, outer_scope, root, statements, uses, verify
@@ -124,7 +125,7 @@ def fresh(hint: str, taken: set[str]) -> str:
 def simplify(p: Program) -> Program:
     """Folds constants and what intervals decide; index sums become sums of multiples of variables, outer loops first;
     loops of one turn, decided conditions, copies and unread variables go."""
-    return replace(p, steps=tuple(replace(f, body=_Simplifier(p, f).run()) for f in p.steps))
+    return replace(p, steps=tuple(f if f.control else replace(f, body=_Simplifier(p, f).run()) for f in p.steps))
 
 
 class _Simplifier:
@@ -450,6 +451,8 @@ def _fuse(p: Program, a: _Work, b: _Work, family: Mapping[str, set[str]],
 
     private: buffers that only these two use."""
     between = sorted(a.uses.writes & b.uses.reads)
+    if a.f.control or b.f.control:
+        return None, ""
     streamed = any(w.f.ticks > 1 or w.f.spans for w in (a, b))  # its plan counts on its order
     if streamed or len(between) != 1 or between[0] not in private:
         return None, ""
@@ -565,7 +568,7 @@ def _product(extents: list[int]) -> int:
 
 def drop_dead(p: Program) -> Program:
     """Without steps that do nothing and buffers that nothing uses."""
-    steps = tuple(f for f in p.steps if f.body)
+    steps = tuple(f for f in p.steps if f.body or f.control)
     used = {*p.inputs, *p.outputs, *(old for old, _ in p.state)}
     for f in steps:
         for s in statements(f.body):
@@ -578,4 +581,4 @@ def drop_dead(p: Program) -> Program:
                    buffers={n: b for n, b in p.buffers.items() if n in used})
 
 
-PASSES = (simplify, collapse_loops, fuse_elementwise, simplify, drop_dead)
+PASSES = (simplify, collapse_loops, fuse_elementwise, simplify, write_in_place, drop_dead)

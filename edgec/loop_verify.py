@@ -34,6 +34,8 @@ from .loops import (
     Stmt,
     Store,
     Var,
+    Written,
+    blocks,
     lines,
     text,
 )
@@ -175,10 +177,16 @@ class _Verifier:
             self.need(IDENTIFIER.fullmatch(n) is not None, f"the step name {n!r} is not a C identifier")
         if len(set(names)) < len(names):
             self.fail(f"two steps are called {next(n for n in names if names.count(n) > 1)}")
-        written = {root(self.p, n).name for n in self.p.inputs}
-        written |= {n for n, b in self.p.buffers.items() if b.place in ("rom", "state")}
+        try:
+            blocks(self.p.steps)
+        except ValueError as e:
+            self.fail(str(e))
+        known = Written(root(self.p, n).name for n in self.p.inputs)
+        known.now |= {n for n, b in self.p.buffers.items() if b.place in ("rom", "state")}
         for f in self.p.steps:
-            written |= self.check_step(f, written)
+            known.enter(f.control)
+            known.now |= self.check_step(f, known.now)
+        written = known.now
         self.step = ""
         for o in self.p.outputs:
             self.need(root(self.p, o).name in written, f"no step writes the output {o}")
@@ -231,6 +239,8 @@ class _Verifier:
         """Checks one step and returns the root buffers that it writes."""
         self.step, self.stmt = f.name, ""
         self.check_names(f)
+        test = len(f.body) == 1 and isinstance(f.body[0], If) and not f.body[0].then and not f.body[0].orelse
+        self.need(not f.control or test or f.control != "if" and not f.body, f"a step of control {f.control} that is no test")
         u = uses(self.p, f)
         self.changed = u.changed
         for n in sorted(u.reads - u.writes - written):

@@ -7,7 +7,7 @@ left side and a positive right side; `>>` floors.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
 
@@ -228,7 +228,11 @@ class Function:
     graph tensors that this step completes. `result`: the buffer of the first of them ("": the one written last).
     A step that streams rows has `ticks`: tick k runs group `order[k]` for its next row; `spans` are the ticks (first
     and last) in which parts of buffers (byte offset, bytes) are in use. repeat: where the order goes on after its end;
-    all that it touches is then alive all the time, and `ticks` is 1."""
+    all that it touches is then alive all the time, and `ticks` is 1.
+    control: "loop", "if", "else" or "end", of a step that only directs the others: what stands between a "loop" and its
+    "end" runs at most `turns` times (0: no bound), and what stands between an "if", its "else" and its "end" once or not.
+    The body of such a step is () or one `If` without branches, whose condition is tested before each turn, or chooses the
+    side. times: how often a run executes the step, as far as that is known."""
 
     name: str
     body: tuple[Stmt, ...]
@@ -243,6 +247,9 @@ class Function:
     groups: tuple[RowGroup, ...] = ()
     order: tuple[int, ...] = ()
     repeat: int | None = None
+    control: str = ""
+    turns: int = 0
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -265,7 +272,7 @@ class Arena:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """steps run in order. inputs/outputs: buffer names in the model's order. Set by planning: arena_bytes;
+    """steps run in order, as far as their `control` does not say otherwise. inputs/outputs: buffer names in the model's order. Set by planning: arena_bytes;
     lower_bound: the most bytes alive at once; placement_bound: no placement of these needs less.
     rowwise: where a run is one row of the input. state: pairs (state buffer that the caller knows of, the buffer that its next
     value is made in)."""
@@ -287,6 +294,56 @@ class Program:
 def tick_loop(f: Function) -> For | None:
     """The loop over the ticks of a step that streams rows; None for other steps."""
     return next((s for s in f.body if isinstance(s, For)), None) if f.groups else None
+
+
+def condition(f: Function) -> Expr | None:
+    """What a step with `control` tests."""
+    return f.body[0].cond if f.control and f.body else None
+
+
+def blocks(steps: Sequence[Function]) -> dict[int, tuple[int, int]]:
+    """Position of each "loop" and "if" -> those of its "else" (a loop: its "end") and of its "end", inner ones first.
+
+    Raises ValueError where they do not nest."""
+    found, opened = {}, []
+    for k, f in enumerate(steps):
+        match f.control:
+            case "loop" | "if":
+                opened.append([k])
+            case "else":
+                if not opened or len(opened[-1]) > 1 or steps[opened[-1][0]].control != "if":
+                    raise ValueError(f"{f.name} has no if")
+                opened[-1].append(k)
+            case "end":
+                if not opened or len(opened[-1]) == 1 and steps[opened[-1][0]].control == "if":
+                    raise ValueError(f"{f.name} ends nothing")
+                start, *middle = opened.pop()
+                found[start] = (*middle, k)[0], k
+    if opened:
+        raise ValueError(f"{steps[opened[-1][0]].name} has no end")
+    return found
+
+
+class Written:
+    """What is surely written where a step stands, whichever way a run took: after an if what both its sides wrote, after a
+    loop what was written before it. `now`: names; `enter` is told the control of each step in their order."""
+
+    def __init__(self, names: Iterable[str]):
+        self.now = set(names)
+        self._outer: list[tuple[set[str], set[str] | None]] = []  # before the block; after the first side
+
+    def enter(self, control: str) -> None:
+        match control:
+            case "loop":
+                self._outer.append((set(self.now), set(self.now)))
+            case "if":
+                self._outer.append((set(self.now), None))
+            case "else":
+                before, _ = self._outer.pop()
+                self._outer.append((before, self.now))
+                self.now = set(before)
+            case "end":
+                self.now = self.now & self._outer.pop()[1]
 
 
 COMPARISONS = frozenset({"<", "<=", "==", "!=", "and", "or"})
@@ -385,6 +442,10 @@ def program_text(p: Program) -> str:
     for b in p.buffers.values():
         where = f" @{b.offset}" if b.offset >= 0 else ""
         out.append(f"  {b.place:6} {b.name}: {b.dtype}[{b.size}]{where}{' = ' + b.alias if b.alias else ''}")
+    depth = 0
     for f in p.steps:
-        out += [f"step {f.name}  # {f.op} {' + '.join(f.origin)}", *lines(f.body)]
+        depth -= f.control in ("else", "end")
+        about = f"{f.control} {f.turns or ''}".strip() if f.control else f"# {f.op} {' + '.join(f.origin)}"
+        out += [f"{'  ' * depth}step {f.name}  {about}", *lines(f.body, "  " * (depth + 1))]
+        depth += f.control in ("loop", "if", "else")
     return "\n".join(out) + "\n"

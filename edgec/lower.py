@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from .dtypes import WIDE, computed, nbytes, numpy_type
 from .errors import UnsupportedError
 from .ir import Graph, Node, TensorType
 from .loops import Buffer, Function, Program, Rowwise
+from .lower_control import CONTROL, lower_control
 from .lower_rows import lower_region
 from .ops import table
 from .ops.base import Lowering
@@ -29,6 +31,7 @@ def lower(graph: Graph, isa: tuple[str, ...] = ("c99",), regions: tuple[Region, 
 class _Lowering(Lowering):
     def __init__(self, graph: Graph, isa: tuple[str, ...], regions: tuple[Region, ...], fast: frozenset[str], unrolled: tuple[str, ...]):
         self.graph, self.isa, self.fast, self.unrolled = graph, isa, fast, unrolled
+        self.outputs = frozenset(graph.outputs)
         self.region_of = {id(n): r for r in regions for n in r.nodes}
         self.pool: dict[str, int] | None = None  # inside a region: bytes of each working buffer that its groups share
         self.buffers: dict[str, Buffer] = {}
@@ -39,6 +42,9 @@ class _Lowering(Lowering):
         self.count = 0
         self.is_view = False
         self.node: Node | None = None
+        self.steps: list[Function] = []
+        self.problems: list[tuple[str, str]] = []
+        self.times = 1  # how often a run comes by here
         self.row = self.progress = ""  # of a program that takes its input row by row: set by lower_region
 
     def run(self) -> Program:
@@ -50,37 +56,58 @@ class _Lowering(Lowering):
             self.add(name, "state")
             q = g.type(name).q
             self.buffers[self.of[name]] = replace(self.buffers[self.of[name]], reset=int(q.zero_point) if q is not None else 0)
-        steps, problems = [], []
         for node in g.nodes:
-            region = self.region_of.get(id(node))
-            if region is not None:
-                if node is region.nodes[0]:
-                    self.node, self.pairs, self.count, self.is_view = node, [], 0, False
-                    steps.append(lower_region(self, region, len(steps)))
-                continue
-            self.node, self.pairs, self.count, self.is_view = node, [], 0, False
-            kept = dict(self.buffers)
-            try:
-                body = table.OPS[node.op].lower(self, node)
-            except UnsupportedError as e:
-                self.buffers = kept
-                problems.append((e.what, e.where or ", ".join(node.origin)))
-                for o in node.outputs:
-                    if o and o not in self.of:
-                        self.add(o, "arena")
-                continue
-            if self.is_view or body is None:
-                continue
-            steps.append(Function(self.identifier(f"{len(steps)}_{node.op.split('.')[-1].lower()}", prefix="step_"), tuple(body), node.origin,
-                                  tuple(self.pairs), node.op, self.count, tuple(o for o in node.outputs if o)))
-        if problems:
-            raise UnsupportedError(f"{len(problems)} node(s) that edgec cannot compile: " + "; ".join(dict.fromkeys(w for w, _ in problems)),
-                                   where="\n         ".join(w for _, w in problems), fix="see `edgec ops`; change these layers before the export")
+            self.lower_node(node)
+        if self.problems:
+            what = "; ".join(dict.fromkeys(w for w, _ in self.problems))
+            raise UnsupportedError(f"{len(self.problems)} node(s) that edgec cannot compile: {what}",
+                                   where="\n         ".join(w for _, w in self.problems),
+                                   fix="see `edgec ops`; change these layers before the export")
         outputs = [self.buffer(o) for o in g.outputs]
         inputs = (self.row,) if pushed else tuple(self.of[i] for i in g.given)
         state = tuple((self.of[i], self.of[o]) for i, o in g.state)
         rowwise = Rowwise(pushed.push.rows, self.progress) if pushed else None
-        return Program(g.name, self.buffers, tuple(steps), inputs, tuple(outputs), notes=g.notes, rowwise=rowwise, state=state)
+        return Program(g.name, self.buffers, tuple(self.steps), inputs, tuple(outputs), notes=g.notes, rowwise=rowwise,
+                       state=state)
+
+    def lower_node(self, node: Node) -> None:
+        """Appends the steps of a node; what cannot be lowered becomes one of the problems."""
+        region = self.region_of.get(id(node))
+        self.node, self.pairs, self.count, self.is_view = node, [], 0, False
+        if region is not None:
+            if node is region.nodes[0]:
+                self.steps.append(lower_region(self, region, len(self.steps)))
+            return
+        if node.op in CONTROL:
+            return lower_control(self, node)
+        kept = dict(self.buffers)
+        try:
+            body = table.OPS[node.op].lower(self, node)
+        except UnsupportedError as e:
+            self.buffers = kept
+            self.problems.append((e.what, e.where or ", ".join(node.origin)))
+            for o in node.outputs:
+                if o and o not in self.of:
+                    self.add(o, "arena")
+            return
+        if self.is_view or body is None:
+            return
+        outputs = tuple(o for o in node.outputs if o)
+        self.steps.append(Function(self.step_name(node.op.split(".")[-1].lower()), tuple(body), node.origin, tuple(self.pairs), node.op,
+                                   self.count * self.times, outputs, times=self.times))
+
+    def inside(self, body: Graph, of: Mapping[str, str]) -> list[str]:
+        """Appends the steps of a body, whose inputs are these buffers; returns the buffers of its outputs."""
+        outer = self.graph, self.of
+        self.graph, self.of = body, dict(of)
+        for node in body.nodes:
+            self.lower_node(node)
+        results = [self.buffer(o) for o in body.outputs]
+        self.graph, self.of = outer
+        return results
+
+    def step_name(self, what: str) -> str:
+        return self.identifier(f"{len(self.steps)}_{what}", prefix="step_")
 
     # --- what operators ask ---
 
@@ -100,8 +127,11 @@ class _Lowering(Lowering):
             if data is not None:
                 self.of[tensor] = self.rom(data, tensor)
             else:
-                self.add(tensor, "output" if tensor in self.graph.outputs else "arena")
+                self.add(tensor, self.place(tensor))
         return self.of[tensor]
+
+    def place(self, tensor: str) -> str:
+        return "output" if tensor in self.outputs else "arena"
 
     def bytes(self, tensor: str) -> str:
         source = self.buffer(tensor)
@@ -137,7 +167,7 @@ class _Lowering(Lowering):
         else:
             t = self.graph.type(output)
             name = self.identifier(output)
-            place = "output" if output in self.graph.outputs else "arena"
+            place = self.place(output)
             root = self.buffers[source].alias or source
             self.buffers[name] = Buffer(name, t.dtype, t.size, place, alias=root)
             self.of[output] = name

@@ -18,7 +18,7 @@ from . import control, custom, qoperator
 from .custom import Operator
 from .dtypes import NUMBERS, numpy_type
 from .errors import ModelError, UnsupportedError, UsageError
-from .ir import Graph, Node, Tensor, TensorType, attrs
+from .ir import Graph, Node, Tensor, TensorType, attrs, graphs
 from .ops import table
 
 BROADCAST = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Greater", "Less", "Equal"}
@@ -267,9 +267,14 @@ class _Import:
             self.nodes.append(Node("Identity", (source,), (name,), attrs(), (name,)))
 
     def add(self, op: str, inputs: Sequence[str], output: str, label: str, **attributes) -> str:
-        """Imports one more node and returns the name of its output."""
+        """Imports one more node, in the form of the newest opset, and returns the name of its output."""
+        opsets, self.opsets = self.opsets, self.opsets | {"": onnx.defs.onnx_opset_version()}
         self.visit(helper.make_node(op, list(inputs), [output], name=label, **attributes))
+        self.opsets = opsets
         return output
+
+    def imports(self) -> list[onnx.OperatorSetIdProto]:
+        return [helper.make_opsetid(domain, version) for domain, version in self.opsets.items()]
 
     def inline(self, body: onnx.GraphProto | onnx.FunctionProto, scope: dict[str, str], prefix: str) -> list[str]:
         """Imports the nodes of a body under names of their own and returns its outputs. scope: its names -> tensors."""
@@ -360,7 +365,7 @@ class _Import:
             value = shape[a.get("start", 0):a.get("end", None)] if node.op_type == "Shape" else np.int64(shape.prod())
             return self.constant(node.output[0], np.asarray(value, np.int64))
         for output, value in zip(node.output, evaluate(node, [self.tensors[i].data if i else None for i in node.input],
-                                                       self.model.opset_import), strict=False):
+                                                       self.imports()), strict=False):
             if output:
                 self.constant(output, np.asarray(value))
 
@@ -380,7 +385,7 @@ class _Import:
                     schema, node, {i: _type_proto(self.tensors[i].type) for i in present},
                     {i: numpy_helper.from_array(self.tensors[i].data, i) for i in present
                      if self.tensors[i].data is not None and self.tensors[i].type.size <= 4096},
-                    opset_imports=[o for o in self.model.opset_import])
+                    opset_imports=self.imports())
             except shape_inference.InferenceError as e:
                 raise ModelError(f"shapes do not fit: {_first_line(e)}", where=self.label(node), fix="export the network again") from e
             types = [_static(found[o].tensor_type) if o in found else None for o in node.output]
@@ -578,6 +583,11 @@ def evaluate(node: onnx.NodeProto, values: list[np.ndarray | None], opsets) -> l
 
 def _refuse(graph: Graph) -> None:
     """NaN in any constant and Inf in weights are errors of the model."""
+    for part in graphs(graph):
+        _refuse_damaged(part)
+
+
+def _refuse_damaged(graph: Graph) -> None:
     users = graph.consumers()
     for t in graph.tensors.values():
         if t.data is None or t.data.dtype.kind != "f":

@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 
 from . import custom
 from .errors import UnsupportedError
-from .ir import Graph, Node, TensorType, attrs
+from .ir import Graph, Node, TensorType, attrs, bodies, everywhere, graphs
 from .rewrite import Rewriter, rewrite_nodes
 
 OPSET = 17
@@ -31,12 +31,10 @@ def to_onnx(graph: Graph, metadata: Mapping[str, str] = MappingProxyType({})) ->
     has none; constants that a node reads, or that are graph outputs, become initializers; `metadata` becomes the
     model's metadata_props. UnsupportedError: nodes that are not ONNX operators (all of them at once).
     """
-    graph = rewrite_nodes(graph, _modern)
+    graph = everywhere(graph, lambda g: rewrite_nodes(g, _modern))
     opset, fitted = _lowest_opset(graph)
-    names = _node_names(graph)
-    nodes = [_make_node(f, name) for f, name in zip(fitted, names, strict=True)]
     model = helper.make_model(
-        helper.make_graph(nodes, graph.name, [_value_info(n, graph.type(n)) for n in graph.inputs],
+        helper.make_graph(_make_nodes(graph, fitted, opset), graph.name, [_value_info(n, graph.type(n)) for n in graph.inputs],
                           [_value_info(n, graph.type(n)) for n in graph.outputs], _initializers(graph, fitted),
                           value_info=_inner_value_info(graph)),
         producer_name="edgec",
@@ -99,6 +97,10 @@ def _lowest_opset(graph: Graph) -> tuple[int, list[_Fitted]]:
 
 def _fit(graph: Graph, node: Node, version: int) -> _Fitted | None:
     """The node in this opset's form; None where the opset does not have it so."""
+    if bodies(node):
+        if not all(_fit(b, n, version) for b in bodies(node).values() for n in b.nodes):
+            return None
+        return _block(graph, node)
     if _domain(node):
         return _Fitted(node, None, node.inputs, node.attrs, {}) if _domain(node) != "edgec" else None
     try:
@@ -121,6 +123,49 @@ def _fit(graph: Graph, node: Node, version: int) -> _Fitted | None:
     if not schema.min_input <= len(inputs) <= schema.max_input or not _takes(graph, node, inputs, schema):
         return None
     return _Fitted(node, schema, tuple(inputs), values, constants)
+
+
+def _block(graph: Graph, node: Node) -> _Fitted:
+    """An If, which reads what its bodies read by name, or a Loop in ONNX's form: with a trip count, and with a condition
+    that stands before what is carried."""
+    if node.op == "If":
+        return _Fitted(node, None, node.inputs[:1], {}, {})
+    constants: dict[str, np.ndarray] = {}
+
+    def constant(label: str, value: np.ndarray) -> str:
+        name = _fresh(graph, f"{node.outputs[0]}/{label}")
+        constants[name] = value
+        return name
+
+    most = constant("turns", np.array(node.attrs["turns"], np.int64)) if node.attrs["turns"] else ""
+    types = [graph.type(o) for o in node.outputs]
+    carried = [i or constant(f"zeros{k}", np.zeros(t.shape, t.dtype)) for k, (i, t) in enumerate(zip(node.inputs, types, strict=False))]
+    return _Fitted(node, None, (most, carried[0] if node.attrs["tested"] else "", *carried), {}, constants)
+
+
+def _subgraph(node: Node, key: str, version: int) -> onnx.GraphProto:
+    """The graph attribute of an If or a Loop. Tensors that the body reads from outside have their names there."""
+    body, n = bodies(node)[key], len(node.outputs) if node.op == "Loop" else 0
+    outside = dict(zip(body.inputs[n:], node.inputs[n or 1:], strict=True))
+    own = {t: f"{body.name}/{t}" if x.data is not None else t for t, x in body.tensors.items()} | outside | {"": ""}
+    fitted = [_fit(body, inner, version) for inner in body.nodes]
+    nodes = _make_nodes(body, fitted, version)
+    for inner in nodes:
+        inner.input[:] = [own.get(i, i) for i in inner.input]
+    outputs = [f"{body.name}/result{k}" for k in range(len(body.outputs))]
+    nodes += [helper.make_node("Identity", [own[o]], [made]) for o, made in zip(body.outputs, outputs, strict=True)]
+    inputs = [_value_info(i, body.type(i)) for i in body.inputs[:n]]
+    infos = [_value_info(name, body.type(o)) for name, o in zip(outputs, body.outputs, strict=True)]
+    if node.op == "Loop":
+        turn, go, more = (f"{body.name}/{label}" for label in ("turn", "go", "more"))
+        condition = own[body.outputs[0]] if node.attrs["tested"] else go
+        nodes.append(helper.make_node("Identity", [condition], [more]))
+        inputs = [_value_info(turn, TensorType("int64", ())), _value_info(go, TensorType("bool", ())), *inputs]
+        infos = [_value_info(more, TensorType("bool", ())), *infos]
+    constants = _initializers(body, fitted)
+    for c in constants:
+        c.name = own.get(c.name, c.name)
+    return helper.make_graph(nodes, body.name, inputs, infos, constants)
 
 
 def _inputs_to_attrs(graph: Graph, node: Node, schema: onnx.defs.OpSchema) -> tuple[list[str], dict] | None:
@@ -177,15 +222,20 @@ def _domain(node: Node) -> str:
 
 
 def _domains(graph: Graph) -> list[str]:
-    return sorted({_domain(n) for n in graph.nodes} - {""})
+    return sorted({_domain(n) for g in graphs(graph) for n in g.nodes} - {""})
 
 
-def _make_node(fitted: _Fitted, name: str) -> onnx.NodeProto:
+def _make_nodes(graph: Graph, fitted: list[_Fitted], version: int) -> list[onnx.NodeProto]:
+    return [_make_node(f, name, version) for f, name in zip(fitted, _node_names(graph), strict=True)]
+
+
+def _make_node(fitted: _Fitted, name: str, version: int) -> onnx.NodeProto:
     node, schema = fitted.node, fitted.schema
     made = helper.make_node(node.op.rpartition(".")[2], fitted.inputs, node.outputs, name=name, domain=_domain(node))
     for key, value in sorted(fitted.attrs.items()):
         made.attribute.append(_make_attribute(key, value, schema.attributes[key].type) if schema
                               else helper.make_attribute(key, value))
+    made.attribute.extend(helper.make_attribute(key, _subgraph(node, key, version)) for key in bodies(node))
     return made
 
 

@@ -62,7 +62,7 @@ def _onnxruntime(model: onnx.ModelProto, names: tuple[str, ...]) -> Reference:
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def run(inputs: Mapping[str, Array]) -> list[Array]:
-        return [np.asarray(a) for a in session.run(list(names), dict(inputs))]
+        return [np.asarray(a) for a in session.run(list(names), {k: np.asarray(v) for k, v in inputs.items()})]
 
     return Reference(f"onnxruntime {ort.__version__}, graph optimisation off", names, run)
 
@@ -85,7 +85,7 @@ def _onnx_reference(model: onnx.ModelProto, names: tuple[str, ...], own: Sequenc
         evaluator = ReferenceEvaluator(newer, new_ops=known)
 
     def run(inputs: Mapping[str, Array]) -> list[Array]:
-        return [np.asarray(a) for a in evaluator.run(list(names), dict(inputs))]
+        return [np.asarray(a) for a in evaluator.run(list(names), {k: np.asarray(v) for k, v in inputs.items()})]
 
     return Reference(f"onnx.reference {onnx.__version__}", names, run)
 

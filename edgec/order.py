@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .ir import Graph, Node
+from .ir import Graph, Node, bodies
 from .ops import table
 
 MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")  # the same elements; nearly always the same memory
@@ -31,6 +31,7 @@ class Section:
     takes: tuple[tuple[str, ...], ...]
     before: tuple[int, ...]  # bits of the nodes that must have run
     start: int               # bytes alive before the first node
+    inner: tuple[int, ...]   # bytes that bodies of nodes take for themselves
 
     def peak(self) -> int:
         """Bytes alive at the worst of the nodes, in their order."""
@@ -46,7 +47,7 @@ class Section:
         done |= 1 << k
         dying = [t for t in self.takes[k] if self.users[t] >= 0 and not self.users[t] & ~done]
         made = sum(self.size[t] for t in self.makes[k])
-        during = alive + made
+        during = alive + made + self.inner[k]
         if inplace(self.nodes[k]) and any(self.size[t] >= made for t in dying):
             during -= made
         dead = sum(self.size[t] for t in self.makes[k] if self.users[t] == 0)
@@ -64,7 +65,7 @@ def section(graph: Graph, lo: int, hi: int, last: Mapping[str, int]) -> Section:
     root: dict[str, str] = {}
     size, users, maker = {}, {}, {}
     makes, takes, before = [], [], []
-    start = 0
+    start, within = 0, [max(map(_own_peak, bodies(n).values()), default=0) for n in nodes]
 
     def add(tensor: str) -> None:
         root[tensor], size[tensor], users[tensor] = tensor, graph.type(tensor).nbytes, 0
@@ -90,7 +91,13 @@ def section(graph: Graph, lo: int, hi: int, last: Mapping[str, int]) -> Section:
         makes.append(tuple(made))
         takes.append(tuple(dict.fromkeys(root[i] for i in read)))
         before.append(sum({1 << maker[i] for i in read if i in maker}))
-    return Section(tuple(nodes), size, users, tuple(makes), tuple(takes), tuple(before), start)
+    return Section(tuple(nodes), size, users, tuple(makes), tuple(takes), tuple(before), start, tuple(within))
+
+
+def _own_peak(body: Graph) -> int:
+    """Bytes alive at the worst moment of a body, without those that it reads from outside."""
+    part = section(body, 0, len(body.nodes), last_uses(body))
+    return max(part.peak() - part.start, 0)
 
 
 def last_uses(graph: Graph) -> dict[str, int]:

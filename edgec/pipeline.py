@@ -31,7 +31,7 @@ from . import (
 from . import verify as spec
 from .board import Board
 from .errors import UsageError
-from .ir import Graph, TensorType
+from .ir import Graph, TensorType, everywhere, graphs
 from .kernels import narrow
 from .kernels.choice import Offer, affordable
 from .loops import Buffer, Call, Program, program_text
@@ -77,9 +77,9 @@ CHANNELS = (
 
 
 def run_passes(graph: Graph, passes, dump: Callable[[str, str], None] = lambda name, text: None) -> Graph:
-    """Applies the passes in order; verifies and offers the text form after each."""
+    """Applies the passes in order, inside bodies too; verifies and offers the text form after each."""
     for p in passes:
-        graph = spec.verify(p(graph), p.__name__)
+        graph = spec.verify(everywhere(graph, p), p.__name__)
         dump(p.__name__, str(graph))
     return graph
 
@@ -220,8 +220,9 @@ WIDE_WEIGHTS = {"thumb": 1.5}  # ISAs whose kernels trade flash for speed: bytes
 
 def _flash(graph: Graph, board: Board, limit: int | None) -> tuple[int, int]:
     """(bytes of the constants, bytes that are left beside them and the code)"""
-    packed = {n.inputs[1] for n in graph.nodes if n.op in ("Conv", "Gemm")}
-    weights = sum(narrow.nbytes(t.data) if t.name in packed else t.data.nbytes for t in graph.tensors.values() if t.data is not None)
+    packed = {n.inputs[1] for g in graphs(graph) for n in g.nodes if n.op in ("Conv", "Gemm")}
+    constants = [t for g in graphs(graph) for t in g.tensors.values() if t.data is not None]
+    weights = sum(narrow.nbytes(t.data) if t.name in packed else t.data.nbytes for t in constants)
     return weights, min(b for b in (limit, board.flash_bytes) if b) - weights - CODE_BYTES if limit or board.flash_bytes else 0
 
 
@@ -298,7 +299,7 @@ def _meta(graph: Graph, board: Board, c_name: str) -> emit.Meta:
         scale, zero = (float(t.q.scale), int(t.q.zero_point)) if t.q is not None else (0.0, 0)
         return emit.TensorInfo(name, t.dtype, t.shape, scale, zero)
 
-    types = {n: str(t.type) for n, t in graph.tensors.items() if t.data is None}
+    types = {n: str(t.type) for g in graphs(graph) for n, t in g.tensors.items() if t.data is None}
     return emit.Meta(c_name, graph.name, graph_hash(graph), f"edgec {__version__}", board.isa, tuple(map(tensor, graph.given)),
                      tuple(map(tensor, graph.results)), types, stamp=True, state=tuple(tensor(i) for i, _ in graph.state))
 
@@ -306,8 +307,9 @@ def _meta(graph: Graph, board: Board, c_name: str) -> emit.Meta:
 def graph_hash(graph: Graph) -> str:
     """SHA-256 of what the compiled network computes: its text form and its constants."""
     h = hashlib.sha256(str(graph).encode())
-    for name in sorted(n for n, t in graph.tensors.items() if t.data is not None):
-        h.update(graph.tensors[name].data.tobytes())
+    for part in graphs(graph):
+        for name in sorted(n for n, t in part.tensors.items() if t.data is not None):
+            h.update(part.tensors[name].data.tobytes())
     return h.hexdigest()
 
 
@@ -320,11 +322,11 @@ def _stats(graph: Graph, program: Program, meta: emit.Meta) -> dict:
     def weights(step) -> int:
         return sum(program.buffers[b].nbytes for b in set(plan.touched(step.body)) if program.buffers[b].place == "rom")
 
-    steps = []
+    steps, tensors = [], {n: t.type for g in graphs(graph) for n, t in g.tensors.items()}
     for s, alive, functions in zip(program.steps, plan.alive_in_steps(program), emit.functions(program, meta), strict=True):
-        t = graph.type(s.outputs[0]) if s.outputs else _type(program.buffers[s.result])
+        t = tensors[s.outputs[0]] if s.outputs else _type(program.buffers[s.result]) if s.result else TensorType("uint8", (0,))
         kernels = list(dict.fromkeys(c.kernel for c in loop_verify.statements(s.body) if isinstance(c, Call)))
-        steps.append({"name": s.name, "op": s.op, "origin": list(s.origin), "macs": s.macs, "kernel": " + ".join(kernels),
+        steps.append({"name": s.name, "op": s.op, "control": s.control, "origin": list(s.origin), "macs": s.macs, "kernel": " + ".join(kernels),
                       "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes, "weights_bytes": weights(s), "alive_bytes": alive, **functions})
     return {"arena_bytes": program.arena_bytes, "lower_bound": program.lower_bound, "macs": sum(s.macs for s in program.steps),
             "weights_bytes": sum(b.nbytes for b in program.buffers.values() if b.place == "rom"), "steps": steps}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from .arenas import Room, assign, traffic
-from .loops import Arena, Bin, Buffer, Call, Fn, For, If, Let, Load, Program, Ref, Rows, Set, Store
+from .loops import Arena, Bin, Buffer, Call, Fn, For, If, Let, Load, Program, Ref, Rows, Set, Store, blocks
 from .pieces import Item, Part, load, round_up
 from .placement import WORK, place
 
@@ -62,7 +62,8 @@ def root(p: Program, name: str) -> Buffer:
 
 def lifetimes(p: Program) -> dict[str, tuple[int, int]]:
     """First and last step of each root RAM buffer. Inputs are there before step 0; outputs stay after the last; state
-    is there always."""
+    is there always. A step that one way of a run leaves out counts as if it ran; what is there before a loop and used in
+    it stays until its end."""
     live: dict[str, tuple[int, int]] = {n: (0, max(len(p.steps) - 1, 0)) for n, b in p.buffers.items() if b.place == "state" and not b.alias}
 
     def use(name: str, at: int) -> None:
@@ -73,9 +74,15 @@ def lifetimes(p: Program) -> dict[str, tuple[int, int]]:
 
     for name in p.inputs:
         use(name, 0)
+    there = set(live)
     for k, step in enumerate(p.steps):
         for name in touched(step.body):
             use(name, k)
+    for start, (_, end) in blocks(p.steps).items():  # what a loop meets already there, its next turn may need again
+        if p.steps[start].control == "loop":
+            for name, (lo, hi) in live.items():
+                if (lo < start or name in there) and start <= hi < end:
+                    live[name] = (lo, end)
     for name in p.outputs:
         use(name, max(len(p.steps) - 1, 0))
     return live

@@ -25,6 +25,8 @@ class _Arena:
                       for at, size, first, last in p["parts"]]
         self.owner, self.held = [None] * self.size, [None] * self.size
         self.used = {}  # part -> first and last moment at which something in it was written or read
+        self.writes, self.made = 0, {}  # how many there were; part -> the number of the last one in it
+        self.turns = []  # of each loop that runs again: the writes before this turn, the loop's last moment
         self.starts, self.ends = {}, {}
         for k, (piece, at, size, first, last) in enumerate(self.parts):
             demand(0 <= at and at + size <= self.size, "piece", piece, "leaves the arena: byte", at, "to", at + size)
@@ -46,11 +48,22 @@ class _Arena:
         self.moment += 1
         for k in self.ends.get(self.moment, ()):
             _, at, size, _, _ = self.parts[k]
-            self.owner[at:at + size] = [None] * size
+            self.owner[at:at + size] = self.held[at:at + size] = [None] * size
         for k in self.starts.get(self.moment, ()):
             piece, at, size, _, _ = self.parts[k]
             demand(self.owner[at:at + size] == [None] * size, "piece", piece, "shares bytes at moment", self.moment)
             self.owner[at:at + size] = [k] * size
+
+    def back(self, moment):
+        """To an earlier moment: what is alive there owns its bytes again."""
+        self.moment, self.owner = moment, [None] * self.size
+        for k, (_, at, size, first, last) in enumerate(self.parts):
+            if first <= moment <= last:
+                self.owner[at:at + size] = [k] * size
+
+    def use(self, part, moment):
+        first, last = self.used.get(part, (moment, moment))
+        self.used[part] = min(first, moment), max(last, moment)
 
     def bytes(self, name, at, size):
         """Where bytes of a buffer lie, which must be alive now."""
@@ -62,14 +75,22 @@ class _Arena:
         for k in set(self.owner[lo:lo + size]):
             mine = k is not None and self.parts[k][0] == b["piece"]
             demand(mine, name, "is used at moment", self.moment, "where it is not alive")
-            self.used[k] = (self.used.get(k, (self.moment,))[0], self.moment)
+            self.use(k, self.moment)
         return slice(lo, lo + size)
 
     def write(self, name, at, size, row=None):
-        self.held[self.bytes(name, at, size)] = [(name, row)] * size
+        where = self.bytes(name, at, size)
+        self.held[where] = [(name, row)] * size
+        self.writes += 1
+        self.made.update((k, self.writes) for k in set(self.owner[where]))
 
     def read(self, name, at, size, row=None):
-        held = self.held[self.bytes(name, at, size)]
+        where = self.bytes(name, at, size)
+        held = self.held[where]
+        for since, end in self.turns:
+            for k in set(self.owner[where]):
+                if self.made.get(k, 0) <= since:  # it came through the end of the turn before
+                    self.use(k, end)
         what = name if row is None else f"row {row} of {name}"
         demand(held == [(name, row)] * size, what, "is read at moment", self.moment, "but other data lie there")
 
@@ -84,10 +105,7 @@ def check(plan):
     arena = _Arena(plan)
     arena.advance()
     arena.whole(arena.write, plan["inputs"] + plan["state"])
-    for k, step in enumerate(plan["steps"]):
-        if k:
-            arena.advance()
-        (_rows if "groups" in step else _tensors)(arena, step)
+    demand(_run(arena, plan["steps"], 0) == max(len(plan["steps"]), 1), "an end that ends nothing")
     arena.whole(arena.read, plan["outputs"])
     for n in plan["state"]:
         b = arena.buffers[n]
@@ -106,6 +124,59 @@ def check(plan):
     demand(said == sorted((names[k], n) for k, n in sums.items()), "other things are alive at the lower bound:", sums)
     demand(bound["bytes"] == sum(sums.values()), "the lower bound is", sum(sums.values()), "bytes, not", bound["bytes"])
     demand(plan["arena_bytes"] >= bound["bytes"], "the arena is smaller than the lower bound")
+
+
+def _run(arena, steps, k):
+    """Runs the steps from k on, up to what closes the block that they stand in; returns its position."""
+    while k < len(steps):
+        if steps[k].get("control") in ("else", "end"):
+            return k
+        if k:
+            arena.advance()
+        (_rows if "groups" in steps[k] else _tensors)(arena, steps[k])
+        inner = {"loop": _loop, "if": _branches}.get(steps[k].get("control"))
+        k = inner(arena, steps, k) if inner else k + 1
+    return max(k, 1)
+
+
+def _close(arena, steps, k, control):
+    """To the step at k, which must be of this kind."""
+    found = steps[k].get("control") if k < len(steps) else "nothing"
+    demand(found == control, "there is", found, "where a block wants its", control)
+    arena.advance()
+    _tensors(arena, steps[k])
+
+
+def _loop(arena, steps, k):
+    """Turn after turn, until one more changes nothing of what is known before a turn."""
+    start, turns, ended = arena.moment, list(arena.turns), None
+    while True:
+        before, writes = arena.held[:], arena.writes
+        if ended is not None:
+            arena.turns = [*turns, (writes, ended)]
+        end = _run(arena, steps, k + 1)
+        _close(arena, steps, end, "end")
+        known = [a if a == b else None for a, b in zip(before, arena.held)]
+        again, ended = ended is None, arena.moment
+        arena.held = known
+        if not again and known == before:
+            break
+        arena.back(start)
+        _tensors(arena, steps[k])  # the test before the next turn
+    arena.turns = turns
+    return end + 1
+
+
+def _branches(arena, steps, k):
+    """Both ways from the same state; what they agree on is known behind them."""
+    before = arena.held[:]
+    middle = _run(arena, steps, k + 1)
+    first, arena.held = arena.held, before
+    _close(arena, steps, middle, "else")
+    end = _run(arena, steps, middle + 1)
+    arena.held = [a if a == b else None for a, b in zip(first, arena.held)]
+    _close(arena, steps, end, "end")
+    return end + 1
 
 
 def _tensors(arena, step):

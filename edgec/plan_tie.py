@@ -13,7 +13,7 @@ import numpy as np
 
 from . import certificate, loop_interp, plan_check
 from .errors import EdgecError
-from .loops import Call, Const, Function, Let, Load, Program, Ref, Rows, Store, tick_loop
+from .loops import Call, Const, Function, Let, Load, Program, Ref, Rows, Store, Written, tick_loop
 
 NOT_BUFFERS = ("kernel", "params", "meaning", "layer", "var", "dtype", "op", "name")
 
@@ -62,8 +62,11 @@ def _tie(p: Program, plan: Mapping) -> None:
     demand((set(plan["inputs"]), set(plan["outputs"])) == (inputs, roots(p.outputs)), "inputs or outputs differ")
     demand(set(plan["state"]) == state, "the state differs")
     demand([s["name"] for s in plan["steps"]] == [s.name for s in p.steps], "the steps differ")
-    earlier = inputs | state
+    born = Written(inputs | state)
     for said, step in zip(plan["steps"], p.steps, strict=True):
+        demand(said.get("control", "") == step.control, step.name, "directs other steps")
+        born.enter(step.control)
+        earlier = born.now
         taken = {g["takes"] for g in said.get("groups", ()) if "takes" in g}
         demand(taken == (roots(p.inputs) if p.rowwise and said is plan["steps"][0] else set()), step.name, "takes other rows")
         names = roots(_mentioned(step.body, ram)) - taken
@@ -82,7 +85,7 @@ def _tie(p: Program, plan: Mapping) -> None:
         for out, into in said.get("inplace", ()):
             allowed = {(p.buffers[o].alias or o, p.buffers[i].alias or i) for o, i in step.inplace}
             demand((out, into) in allowed, step.name, "may not write", out, "over", into)
-        earlier |= makes
+        born.now |= makes
         demand(("groups" in said) == (step.ticks > 1 or bool(step.groups)), step.name, "streams rows, or does not")
         if "groups" in said:
             for body, group, turns in _ticks(p, step, said):

@@ -1,7 +1,7 @@
 """What each layer of a built package costs: `edgec profile`."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def run(directory: Path, board_name: str | None = None, on: str = "qemu") -> dic
     if on == "board":
         zeros = [bytes(t["bytes"]) for t in manifest["inputs"]]
         return measured(board, manifest["name"], steps, emulator.cycles_on_board(firmware, board, zeros))
-    functions = [f for s in steps for f in (s["function"], *(x["function"] for x in s["layers"]))]
+    functions = [f for s in steps if not s["control"] for f in (s["function"], *(x["function"] for x in s["layers"]))]
     pack = package.read(directory)
     entries = counter.count(firmware, board, pack.run, functions)
     if pack.has_rows:
@@ -62,14 +62,66 @@ def profile(board: Board, name: str, steps: list[dict], entries: list[Entry]) ->
     """The counts of a run as `run` returns them. steps: of report.json."""
     rows = []
     called = [k for k, e in enumerate(entries) if e.parent == 0]
-    if len(called) != len(steps):
-        raise DeviceError(f"{len(called)} steps ran, the package has {len(steps)}", where=name, fix="build it again")
-    for step, k in zip(steps, called, strict=True):
-        rows += _step(step, k, entries)
+    runs = matched(steps, [entries[k].function for k in called], {e.function for e in entries})
+    if runs is None:
+        raise DeviceError(f"{len(called)} steps ran, not those of the package", where=name, fix="build it again")
+    for k, step in enumerate(steps):
+        if step["control"]:
+            continue
+        of = [called[j] for j, run in enumerate(runs) if run == k]
+        rows += _step(step, of[0], entries) if len(of) == 1 else \
+            [(_whole_step(step), sum((_inclusive(j, entries) for j in of), _Cost()))]
     rows.append(({"step": "", "origin": [], "op": CALLS, "kernel": "", "macs": 0, "dtype": "", "alive_bytes": None},
                  _own(entries[0])))
     unit = "cycles" if board.cpu == "cortex-m4" else "instructions"
     return _profile(board, name, unit, CYCLE_MODEL if unit == "cycles" else COUNTS, rows)
+
+
+def matched(steps: Sequence[Mapping], called: Sequence[str], known: Collection[str]) -> list[int] | None:
+    """Which step each call of a run is, where branches and loops leave it open; None where no run of the steps calls so.
+    known: functions that exist; the compiler may have joined a step's function with an equal one of them."""
+    sides, opened = {}, []
+    for k, s in enumerate(steps):
+        if s["control"] in ("loop", "if"):
+            opened.append([k])
+        elif s["control"]:
+            opened[-1].append(k)
+            if s["control"] == "end":
+                sides |= dict.fromkeys(opened[-1], opened.pop())
+    # ways: (next step, calls matched so far, their steps as a linked list); one more call is matched in each round
+    stack, seen = [(0, 0, None)], set()
+    while stack:
+        k, n, path = stack.pop()
+        if (k, n) in seen:
+            continue
+        seen.add((k, n))
+        if k == len(steps):
+            if n == len(called):
+                return _unlinked(path)
+            continue
+        match steps[k]["control"]:
+            case "":
+                name = steps[k]["function"]
+                if n < len(called) and (called[n] == name or name not in known):
+                    stack.append((k + 1, n + 1, (k, path)))
+            case "loop":
+                stack += [(sides[k][-1] + 1, n, path), (k + 1, n, path)]
+            case "if":
+                stack += [(sides[k][1] + 1, n, path), (k + 1, n, path)]
+            case "else":
+                stack.append((sides[k][-1] + 1, n, path))
+            case "end":
+                start = sides[k][0]
+                stack.append((start if steps[start]["control"] == "loop" else k + 1, n, path))
+    return None
+
+
+def _unlinked(path) -> list[int]:
+    found = []
+    while path:
+        found.append(path[0])
+        path = path[1]
+    return found[::-1]
 
 
 def rows_joined(entries: list[Entry], n_steps: int) -> list[Entry]:
@@ -98,7 +150,7 @@ def measured(board: Board, name: str, steps: list[dict], cycles: list[int]) -> d
     """The cycles of each step as `run` returns them; instructions are not known then."""
     if len(cycles) != len(steps):
         raise DeviceError(f"{len(cycles)} steps ran, the package has {len(steps)}", where=name, fix="flash it again")
-    rows = [(_whole_step(s), _Cost(0, c)) for s, c in zip(steps, cycles, strict=True)]
+    rows = [(_whole_step(s), _Cost(0, c)) for s, c in zip(steps, cycles, strict=True) if not s["control"]]
     return _profile(board, name, "cycles", MEASURED, rows)
 
 

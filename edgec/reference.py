@@ -12,6 +12,8 @@ from .ops import table
 
 def run_node(graph: Graph, node: Node, inputs: list[np.ndarray | None]) -> list[np.ndarray]:
     """The outputs of one node. inputs follow node.inputs, None where absent."""
+    if node.op in ("If", "Loop"):
+        return _block(node, inputs)
     op = table.OPS.get(node.op)
     own = op is not None and op.reference is not None and (node.op not in ("Conv", "MaxPool", "AveragePool") or node.attrs.get("channels_last"))
     if not own:
@@ -20,6 +22,24 @@ def run_node(graph: Graph, node: Node, inputs: list[np.ndarray | None]) -> list[
     out_types = [graph.type(o) if o else None for o in node.outputs]
     found = op.reference(node, inputs, types, out_types)
     return [np.asarray(y).astype(t.dtype, copy=False).reshape(t.shape) if t is not None else y for y, t in zip(found, out_types, strict=False)]
+
+
+def _block(node: Node, inputs: list[np.ndarray | None]) -> list[np.ndarray]:
+    """An If, or a Loop turn by turn."""
+    def once(body: Graph, values) -> list[np.ndarray]:
+        found = run(body, dict(zip(body.inputs, values, strict=True)))
+        return [found[o] for o in body.outputs]
+
+    if node.op == "If":
+        return once(node.attrs["then_branch" if inputs[0].reshape(-1)[0] else "else_branch"], inputs[1:])
+    body, turns, n = node.attrs["body"], node.attrs["turns"], len(node.outputs)
+    types = map(body.type, body.inputs)
+    carried = [np.zeros(t.shape, t.dtype) if v is None else v for v, t in zip(inputs[:n], types, strict=False)]
+    turn = 0
+    while (not turns or turn < turns) and (not node.attrs["tested"] or carried[0].reshape(-1)[0]):
+        carried = once(body, [*carried, *inputs[n:]])
+        turn += 1
+    return carried
 
 
 def run(graph: Graph, inputs: Mapping[str, np.ndarray], keep: Callable[[str], bool] = lambda name: False) -> dict[str, np.ndarray]:

@@ -37,6 +37,7 @@ from .loops import (
     Stmt,
     Store,
     Var,
+    condition,
     dtype_of,
     tick_loop,
 )
@@ -155,12 +156,14 @@ def param(value: int | float | tuple) -> str:
 @dataclass(frozen=True)
 class Step:
     """One step: the text of its C function with a comment, and the call of it, where `arena` is the arena. name: of the
-    function. layers: inside a streamed step, each with its kernel and the function that runs that."""
+    function. layers: inside a streamed step, each with its kernel and the function that runs that. control: `call` is the
+    line that opens or closes a block, and there is no function."""
 
     text: str
     call: str
     name: str
     layers: tuple[tuple[Layer, str, str], ...]
+    control: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,22 +188,44 @@ def source(p: Program, c_name: str, types: Mapping[str, str] | None = None,
     streamed step each kernel is a function, so that what a layer costs can be told apart (a call for each row)."""
     names = Namer([*RESERVED, *(f"{c_name}_{n}" for n in INTERFACE)], prefix=f"{c_name}_")
     rom = {b.name: names(b.name) for b in _rom_used(p)}
-    functions = [names(f.name) for f in p.steps]
+    functions = ["" if f.control else names(f.name) for f in p.steps]
     shared = _Shared(p, c_name, names, stamp)
     headers: set[str] = set()
-    steps = []
+    steps, depth = [], 0
     for k, (f, name) in enumerate(zip(p.steps, functions, strict=True)):
+        if f.control:
+            depth -= f.control in ("else", "end")
+            steps.append(Step("", INDENT * (depth + 1) + _control(p, k), "", (), True))
+            depth += f.control != "end"
+            continue
         one = _Step(p, k, rom, shared, Namer(outer=names))
         text, call = one.function(name)
         layers = dict.fromkeys((s.layer, s.kernel, shared.names[shared.key(s)])
                                for s in statements(f.body) if isinstance(s, Call) and s.layer is not None)
-        steps.append(Step(_comment(p, f, types or {}) + "\n" + text, call, name, tuple(layers)))
+        steps.append(Step(_comment(p, f, types or {}) + "\n" + text, textwrap.indent(call, INDENT * depth), name, tuple(layers)))
         headers |= one.headers
     calls = [s for f in p.steps for s in statements(f.body) if isinstance(s, Call)]
     kernels = {f"{s.kernel}.h" for s in calls if not s.headers}
     externs = tuple(f"extern {rom_declaration(p.buffers[n], c)};" for n, c in rom.items())
     own = tuple(sorted({h for s in calls for h in s.headers}))
     return Source(("ec.h", *sorted(headers), *sorted(kernels)), own, rom, externs, tuple(shared.texts()), tuple(steps))
+
+
+def _control(p: Program, k: int) -> str:
+    """The line in <name>_run that a step of control is."""
+    f, test = p.steps[k], condition(p.steps[k])
+    holds = ""
+    if test is not None:
+        b = p.buffers[test.buffer]
+        holds = f"*({address(p, root(p, b.name).offset, 'arena')}) != 0u"
+    match f.control:
+        case "loop" if f.turns:
+            return f"for (uint32_t turn_{k} = 0u; turn_{k} < {f.turns}u{holds and ' && ' + holds}; turn_{k}++) {{"
+        case "loop":
+            return f"while ({holds}) {{"
+        case "if":
+            return f"if ({holds}) {{"
+    return "} else {" if f.control == "else" else "}"
 
 
 def _rom_used(p: Program) -> list[Buffer]:

@@ -1,10 +1,12 @@
 """The executable specification of Graph: run after every pass; names the pass that broke it."""
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from .errors import EdgecError
-from .ir import Graph
+from .ir import Graph, bodies
 
 
 class VerifyError(EdgecError):
@@ -45,6 +47,11 @@ def verify(graph: Graph, after: str = "import") -> Graph:
             if o and o not in graph.tensors:
                 fail(f"{node.op} makes {o}, which has no type", where)
         known.update(o for o in node.outputs if o)
+        for body in map(partial(verify, after=after), bodies(node).values()):
+            read = node.inputs[1:] if node.op == "If" else node.inputs
+            for inner, outer in (*zip(body.inputs, read, strict=True), *zip(body.outputs, node.outputs, strict=True)):
+                if outer and (body.type(inner).dtype, body.type(inner).shape) != (graph.type(outer).dtype, graph.type(outer).shape):
+                    fail(f"{outer} is {graph.type(outer)}, inside the body {body.type(inner)}", where)
         _node_rules(graph, node, lambda rule, where=where: fail(rule, where))
     for o in graph.outputs:
         if o not in known:

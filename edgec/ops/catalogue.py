@@ -27,7 +27,7 @@ def operators() -> list[dict]:
     """One entry per operator, ONNX's own before those of other domains."""
     found = [_entry(name, op) for name, op in table.OPS.items() if not name.startswith("edgec.")]
     found += [_entry(name, None, "rewritten by others") for name in table.REWRITTEN]
-    found += [_entry(name, None, "resolved at import") for name in control.OPERATORS]
+    found += [_entry(name, None, "resolved at import") for name in control.OPERATORS if name not in table.OPS]
     found += [_entry(name, None, "integer arithmetic") for name in qoperator.FORMS]
     known = {o["name"] for o in found}
     found += [_entry(name, None, "by ONNX's function body") for name, versions in schemas().items()

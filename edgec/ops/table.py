@@ -19,6 +19,7 @@ from . import (
     recurrent,
     reduce,
     sampling,
+    scalar,
     selecting,
     signal,
     softmax,
@@ -60,6 +61,12 @@ STATIC: dict[str, tuple[int, ...]] = CONTROL | FUNCTIONS  # as Op.static, for op
 # Operators that passes/normalise.py rewrites into others; they have no lowering of their own.
 REWRITTEN = frozenset({"GlobalAveragePool", "GlobalMaxPool"})
 
+
+def _block(ctx: Lowering, node: Node) -> None:
+    raise TypeError(f"{node.op} is steps of its own: edgec/lower_control.py")
+
+
+OPS |= {name: Op(name, _block, dtypes=scalar.ANY, kernels=("control flow",)) for name in ("If", "Loop")}
 
 KERNELS = {"Conv": ("conv", "dwconv"), "Gemm": ("fc", "conv"), "MaxPool": ("maxpool",), "AveragePool": ("avgpool",),
            "Softmax": ("softmax",), "Add": ("add_s8",), "Sub": ("add_s8",), "Mul": ("mul_s8",),
