@@ -55,8 +55,8 @@ def package(p: Program, meta: Meta) -> dict[str, str]:
     """path in the package -> text, sorted by path, of a planned program. The text depends on nothing but p and meta."""
     source = render_c.source(p, meta.c_name, meta.types, meta.stamp)
     names = {**_names(p, meta), "headers": source.headers, "own": source.own, "externs": source.externs, "shared": source.shared}
-    names["steps"] = [{"index": k, "text": s.text, "call": s.call, "control": s.control, "info": _step_info(p, f),
-                       "indent": s.call[:len(s.call) - len(s.call.lstrip())]}
+    names["functions"] = [s.text for s in source.steps if not s.control]
+    names["steps"] = [{"call": s.call, "hook": "" if s.control else _hook(s, k, meta), "info": _step_info(p, f)}
                       for k, (s, f) in enumerate(zip(source.steps, p.steps, strict=True))]
     names["arenas"] = [{"index": k, "offset": a.offset, "bytes": a.nbytes, "memory": a.memory}
                        for k, a in enumerate(p.arenas)] if len(p.arenas) > 1 else []
@@ -161,6 +161,11 @@ def _tensor(p: Program, buffer: str, t: TensorInfo, k: int, kind: str, meta: Met
             "rom": source.rom.get(buffer, ""), "at": "" if b.place == "rom" else render_c.address(p, root(p, buffer).offset, "m->arena"),
             "shape_name": shape_name, "shape": shape, "info": "{" + ", ".join(info) + "}",
             "comment": _plain(f"{t.name}: {t.dtype} [{']['.join(map(str, t.shape))}]{quantised}")}
+
+
+def _hook(s: render_c.Step, k: int, meta: Meta) -> str:
+    """The call of the hook behind that of a step."""
+    return f"{s.call[:len(s.call) - len(s.call.lstrip())]}{meta.c_name}_hook(m, {k}u);"
 
 
 def _step_info(p: Program, f: Function) -> str:

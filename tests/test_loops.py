@@ -458,7 +458,7 @@ def test_a_pass_keeps_the_meaning_of_random_programs(name):
         q = verify(getattr(loop_passes, name)(p), name)
         changed += program_text(p) != program_text(q)
         assert bits(run(q, inputs)) == bits(run(p, inputs)), seed
-    assert changed or name == "drop_dead"
+    assert changed or name in ("drop_dead", "write_in_place")  # these programs have no step that copies
 
 
 def test_all_passes_keep_the_meaning_of_random_programs():
