@@ -57,7 +57,8 @@ def conv_reference(params, rows, pad, w, bias, mult):
 
 
 def dwconv_reference(params, rows, pad, w, bias, mult):
-    acc = np.einsum("xyzc,cyz->xc", columns(rows, pad, params), w.astype(np.int64))
+    x = columns(rows, pad, params).repeat(params["mult"], -1)
+    acc = np.einsum("xyzc,cyz->xc", x, w.astype(np.int64))
     return requant(acc + bias, mult, params)
 
 
@@ -97,13 +98,14 @@ def conv_layer(rng, in_w, in_c, out_c, kh, kw, stride=1, dilation=1, pad=0, righ
     return params, extremes(rng, (kh, in_w, in_c)), int(rng.integers(-128, 128)), w, bias, mult
 
 
-def dwconv_layer(rng, in_w, in_c, kh, kw, stride=1, dilation=1, pad=0, right=None, f=1):
-    """As conv_layer; w: [in_c][kh][kw]"""
-    c, mult = rescale(rng, in_c, np.sqrt(kh * kw) * 5000, f)
-    sizes = (in_w, in_c, out_width(in_w, kw, stride, dilation, pad, right), 1, kh, kw, stride, dilation, pad)
+def dwconv_layer(rng, in_w, in_c, kh, kw, stride=1, dilation=1, pad=0, right=None, f=1, mult=1):
+    """As conv_layer; w: [in_c * mult][kh][kw]"""
+    outs = in_c * mult
+    c, m = rescale(rng, outs, np.sqrt(kh * kw) * 5000, f)
+    sizes = (in_w, in_c, out_width(in_w, kw, stride, dilation, pad, right), mult, kh, kw, stride, dilation, pad)
     params = dict(zip(DWCONV, (*sizes, c, f, *clamp(rng)), strict=True))
-    w, bias = extremes(rng, (in_c, kh, kw)), rng.integers(-20000, 20000, in_c).astype(np.int32)
-    return params, extremes(rng, (kh, in_w, in_c)), int(rng.integers(-128, 128)), w, bias, mult
+    w, bias = extremes(rng, (outs, kh, kw)), rng.integers(-20000, 20000, outs).astype(np.int32)
+    return params, extremes(rng, (kh, in_w, in_c)), int(rng.integers(-128, 128)), w, bias, m
 
 
 # --- layers as calls ---------------------------------------------------------------------------

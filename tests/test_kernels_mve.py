@@ -41,9 +41,13 @@ def case(kind, layer):
     found = mve.packed(kind, params, w, bias, mult)
     if found is None:
         return None
-    weights, scratch = found
+    weights, scratch, params = found
     args = (*inputs, *(a for _, a in weights), "out", "scratch")
     return Case(f"{kind}_s8_mve", params, args, expected.size, scratch, np.ascontiguousarray(expected))
+
+
+MULTIPLIED = (dict(in_w=9, in_c=8, kh=3, kw=3, pad=1, mult=2), dict(in_w=7, in_c=5, kh=3, kw=3, dilation=2, pad=2, mult=3),
+              dict(in_w=1, in_c=11, kh=4, kw=1, mult=5))
 
 
 def shape_cases(seed):
@@ -53,6 +57,7 @@ def shape_cases(seed):
     found = [case("conv", layers.conv_layer(rng(), **s, f=f)) for s in layers.CONV_SHAPES.values() for f in SHIFTS]
     shapes = layers.DWCONV_SHAPES.values()
     found += [case("dwconv", layers.dwconv_layer(rng(), **s, f=f)) for s in shapes for f in (1, 8)]
+    found += [case("dwconv", layers.dwconv_layer(rng(), **s, f=8)) for s in MULTIPLIED]
     found += [case("fc", layers.conv_layer(rng(), 1, k, n, 1, 1, f=f)) for k, n in layers.FC_SHAPES for f in SHIFTS]
     return [c for c in found if c is not None]
 
@@ -85,8 +90,8 @@ def test_dwconv_of_any_shape(host, data):
 
     kh, kw = (3, 3) if draw(0, 1) else (draw(1, 6), draw(1, 6))
     shape = dict(in_w=draw(1, 20), in_c=draw(1, 19), kh=kh, kw=kw, stride=draw(1, 3), pad=draw(0, 3), right=draw(0, 3),
-                 f=data.draw(st.sampled_from(SHIFTS)))
-    if shape["in_w"] + shape["pad"] + shape["right"] >= kw:
+                 dilation=draw(1, 3), mult=draw(1, 3), f=data.draw(st.sampled_from(SHIFTS)))
+    if shape["in_w"] + shape["pad"] + shape["right"] > (kw - 1) * shape["dilation"]:
         layers.check(host, case("dwconv", layers.dwconv_layer(np.random.default_rng(draw(0, 10**6)), **shape)))
 
 
@@ -111,11 +116,9 @@ def test_sums_up_to_the_limit(host):
     layers.check(host, case("fc", (params | {"in_w": 1, "out_w": 1}, rows[:, :1], *rest)))
 
 
-def test_layers_left_to_the_portable_kernel():
+def test_row_left_to_the_portable_kernel():
     params, _, _, w, bias, mult = layers.dwconv_layer(np.random.default_rng(0), 9, 8, 3, 3, pad=1)
     assert mve.packed("dwconv", params, w, bias, mult) is not None
-    assert mve.packed("dwconv", params | {"mult": 2}, w, bias, mult) is None
-    assert mve.packed("dwconv", params | {"dilation_w": 2}, w, bias, mult) is None
     assert mve.packed("dwconv", params | {"out_w": 4000}, w, bias, mult) is None
 
 

@@ -30,7 +30,7 @@ def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarra
     mult = np.ascontiguousarray(np.broadcast_to(mult, (oc,)))
     shaped = w if kind == "conv" else w[..., 0] if kind == "dwconv" else w.reshape(oc, -1)
     if "mve" in isa and (found := mve.packed(kind, params, shaped, bias, mult)):
-        return Packed(f"{kind}_s8_mve", *found, params)
+        return Packed(f"{kind}_s8_mve", *found)
     packed = packed and kind != "dwconv" and narrow.width(w) is not None
     if packed and "dsp" in isa and narrow.dsp_accepts(kind, params, shaped, bias) is None:
         weights = (("weights", narrow.dsp_pack(kind, params, shaped, bias, mult)),)

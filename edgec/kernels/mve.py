@@ -1,7 +1,7 @@
 """Kernels of runtime_c/kernel/mve whose weights are packed: what they accept, the packing, the scratch.
 
 params: the fields of the kernel's struct. bias: int32 [out channels], input zero point folded in; mult: int32 [out
-channels]. w: int8, [oc][kh][kw][ic / groups] for conv, [oc][ic] for fc, [c][kh][kw] for dwconv.
+channels]. w: int8, [oc][kh][kw][ic / groups] for conv, [oc][ic] for fc, [oc][kh][kw] for dwconv.
 """
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 Array = np.ndarray
 Params = Mapping[str, int]
-Packing = tuple[tuple[tuple[str, Array], ...], int]
+Packing = tuple[tuple[tuple[str, Array], ...], int, Params]
 
 VECTOR = 16              # int8 lanes
 BLOCK = (0, 2, 1, 3)     # the order of the four output channels that a kernel computes at a time
@@ -19,12 +19,12 @@ SPREAD = 8               # channels that a depthwise layer spreads out at a time
 
 
 def packed(kind: str, params: Params, w: Array, bias: Array, mult: Array) -> Packing | None:
-    """The weights of a layer (conv, dwconv or fc), by name, and the bytes of scratch its kernel <kind>_s8_mve takes;
-    None where that does not take the layer."""
+    """The weights of a layer (conv, dwconv or fc), by name, the bytes of scratch its kernel <kind>_s8_mve takes, and its
+    parameters; None where that does not take the layer."""
     if kind == "fc":
-        return _dots(w[None], bias, mult), _up(params["in_c"], VECTOR) if params["in_c"] % VECTOR else 0
+        return _dots(w[None], bias, mult), _up(params["in_c"], VECTOR) if params["in_c"] % VECTOR else 0, params
     if kind == "conv":
-        return _dots(w.reshape(params["groups"], -1, w[0].size), bias, mult), _conv_scratch(params, w[0].size)
+        return _dots(w.reshape(params["groups"], -1, w[0].size), bias, mult), _conv_scratch(params, w[0].size), params
     return _dwconv(params, w, bias, mult)
 
 
@@ -62,12 +62,16 @@ def _conv_scratch(p: Params, taps: int) -> int:
 
 
 def _dwconv(p: Params, w: Array, bias: Array, mult: Array) -> Packing | None:
-    """The taps of a channel column by column: w becomes [channels in whole eights][taps in whole vectors]."""
-    taps, columns = p["kh"] * p["kw"], (p["out_w"] - 1) * p["stride_w"] + p["kw"]
-    if p["mult"] != 1 or (p["dilation_w"] != 1 and p["kw"] > 1) or (SPREAD - 1) * columns * p["kh"] >= 2**16:
+    """The taps of a channel column by column: w becomes [input channels in whole eights][mult][taps in whole vectors]. A
+    dilation becomes columns of zeros: up to 3x3 by 2 a window is one vector still."""
+    kh, kw, dilation, m = p["kh"], p["kw"], p["dilation_w"], p["mult"]
+    dense = np.zeros((len(w), kh, (kw - 1) * dilation + 1), np.int8)
+    dense[..., ::dilation] = w
+    taps, columns = dense[0].size, (p["out_w"] - 1) * p["stride_w"] + dense.shape[2]
+    if (SPREAD - 1) * columns * kh >= 2**16:
         return None
-    channels = _up(p["in_c"], SPREAD)
-    full = np.zeros((channels, _up(taps, VECTOR)), np.int8)
-    full[:p["in_c"], :taps] = w.transpose(0, 2, 1).reshape(p["in_c"], taps)
-    constants = _constants(1, p["in_c"], SPREAD, bias, mult)
-    return (("weights", full.reshape(-1)), *constants), _up(SPREAD * columns * p["kh"] + full.shape[1], 4)
+    full = np.zeros((_up(p["in_c"], SPREAD) * m, _up(taps, VECTOR)), np.int8)
+    full[:len(w), :taps] = dense.transpose(0, 2, 1).reshape(len(w), taps)
+    constants = _constants(1, len(w), SPREAD * m, bias, mult)
+    scratch = _up(SPREAD * columns * kh + full.shape[1], 4)
+    return (("weights", full.reshape(-1)), *constants), scratch, p | {"kw": dense.shape[2], "dilation_w": 1}

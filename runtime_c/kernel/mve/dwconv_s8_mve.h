@@ -8,7 +8,8 @@
 
 #include "ec_mve.h"
 
-/* mult: output channels per input channel, 1; dilation_w: 1. c, f: see ec_requant. lo, hi: clamp. */
+/* mult: output channels per input channel; dilation_w: 1, the weights hold zeros between the taps. c, f: see ec_requant.
+ * lo, hi: clamp. */
 typedef struct {
     int32_t in_w, in_c, out_w, mult, kh, kw, stride_w, dilation_w, pad_left, c, f, lo, hi;
 } ec_dwconv_s8_mve_t;
@@ -77,28 +78,28 @@ EC_KERNEL void ec_dwm_channel(const ec_dwconv_s8_mve_t *p, const int8_t *x, cons
         const int32_t s0 = ec_dwm_dot(p, x, w, first), s1 = ec_dwm_dot(p, x + step, w, first);
         const int32_t s2 = ec_dwm_dot(p, x + 2 * step, w, first), s3 = ec_dwm_dot(p, x + 3 * step, w, first);
         const ec_v32 sums = ec_v32_add(ec_v32_of(s0, s1, s2, s3), ec_v32_all(bias));
-        ec_v32_store8_apart(out + ox * p->in_c, ec_v32_requant(sums, ec_v32_all(mult), p->c, p->f, p->lo, p->hi),
-                            p->in_c);
+        ec_v32_store8_apart(out + ox * p->in_c * p->mult, ec_v32_requant(sums, ec_v32_all(mult), p->c, p->f, p->lo, p->hi),
+                            p->in_c * p->mult);
     }
 }
 
-/* One pixel of n channels (n <= 4). x: its window in the stretch of the first channel; next: bytes from stretch to
- * stretch. */
-EC_KERNEL void ec_dwm_pixel(const ec_dwconv_s8_mve_t *p, const int8_t *x, int32_t next, const int8_t *w,
+/* One pixel of n output channels (n <= 4), the first of which is the `at`th of the eight input channels' ones. x: its
+ * window in the stretch of the first input channel; next: bytes from stretch to stretch. */
+EC_KERNEL void ec_dwm_pixel(const ec_dwconv_s8_mve_t *p, const int8_t *x, int32_t next, int32_t at, const int8_t *w,
                             const int32_t *bias, const int32_t *mult, int8_t *out, int32_t n)
 {
     const int32_t size = 16 * ec_dwm_vectors(p);
     int32_t s[4];
     for (int32_t i = 0; i < 4; i++) {
-        s[i] = ec_dwm_dot(p, x + i * next, w + i * size, ec_v8_load(w + i * size));
+        s[i] = ec_dwm_dot(p, x + (at + i) / p->mult * next, w + i * size, ec_v8_load(w + i * size));
     }
     const ec_v32 sums = ec_v32_add(ec_v32_of(s[0], s[1], s[2], s[3]), ec_v32_load(bias));
     ec_v32_store8(out, ec_v32_requant(sums, ec_v32_load(mult), p->c, p->f, p->lo, p->hi), n);
 }
 
-/* rows: kh input rows [in_w][in_c]; pad: a row of the input's zero point; w: [in_c in whole eights][taps in whole
- * vectors], the taps column by column; bias, mult: [in_c in whole eights], bias with the input zero point folded in for
- * every tap; out: [out_w][in_c]; scratch: the stretches of eight channels and a vector (edgec/kernels/mve.py). */
+/* rows: kh input rows [in_w][in_c]; pad: a row of the input's zero point; w: [in_c in whole eights][mult][taps in
+ * whole vectors], the taps column by column; bias, mult: [in_c in whole eights][mult], bias with the input zero point
+ * folded in for every tap; out: [out_w][in_c][mult]; scratch: the stretches of eight channels and a vector (edgec/kernels/mve.py). */
 EC_KERNEL void ec_dwconv_s8_mve(const ec_dwconv_s8_mve_t *p, const int8_t *const *rows, const int8_t *pad,
                                 const int8_t *w, const int32_t *bias, const int32_t *mult, int8_t *out, int8_t *scratch)
 {
@@ -110,14 +111,15 @@ EC_KERNEL void ec_dwconv_s8_mve(const ec_dwconv_s8_mve_t *p, const int8_t *const
         ec_dwm_spread_pad(p, pad + c, left, n, apart, scratch);
         ec_dwm_spread(p, rows, c, p->in_c, inner, n, apart, scratch + left * p->kh);
         ec_dwm_spread_pad(p, pad + c, columns - left - inner, n, apart, scratch + (left + inner) * p->kh);
-        for (int32_t i = 0; i < n; i++) {
-            ec_dwm_channel(p, scratch + i * next, w + (c + i) * size, bias[c + i], mult[c + i], out + c + i);
+        const int32_t oc = c * p->mult, outs = n * p->mult;
+        for (int32_t i = 0; i < outs; i++) {
+            ec_dwm_channel(p, scratch + i / p->mult * next, w + (oc + i) * size, bias[oc + i], mult[oc + i], out + oc + i);
         }
         for (int32_t ox = p->out_w / 4 * 4; ox < p->out_w; ox++) {
             const int8_t *x = scratch + ox * p->stride_w * p->kh;
-            for (int32_t i = 0; i < n; i += 4) {
-                ec_dwm_pixel(p, x + i * next, next, w + (c + i) * size, bias + c + i, mult + c + i,
-                             out + ox * p->in_c + c + i, n - i);
+            for (int32_t i = 0; i < outs; i += 4) {
+                ec_dwm_pixel(p, x, next, i, w + (oc + i) * size, bias + oc + i, mult + oc + i,
+                             out + ox * p->in_c * p->mult + oc + i, outs - i);
             }
         }
     }
