@@ -1,7 +1,7 @@
 """plan.json: what a memory plan claims, in full, so that `plan_check` can verify it without this program.
 
 A moment is one step, or one tick of a step that streams rows. A piece is memory that one buffer, or several that share
-it in place, hold; its parts (byte offset in the piece, bytes, first moment, last moment) may live for different times.
+it in place (from byte `at` of it on), hold; its parts (byte offset in the piece, bytes, first moment, last moment) may live for different times.
 """
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ FORMAT = 1
 def make(p: Program) -> dict:
     """The certificate of a planned program: JSON-ready, sizes and offsets in bytes."""
     found = plan.items(p)
-    offset = {name: p.buffers[name].offset for i in found for name in i.buffers}
-    pieces = [{"offset": offset[i.buffers[0]], "align": i.align,
+    pieces = [{"offset": p.buffers[i.buffers[0]].offset - i.at[0], "align": i.align,
                "parts": sorted([x.offset, x.size, x.start, x.end] for x in i.parts)} for i in found]
-    buffers = [{"name": name, "place": p.buffers[name].place, "bytes": p.buffers[name].nbytes, "piece": k}
-               for k, i in enumerate(found) for name in i.buffers]
+    buffers = [{"name": name, "place": p.buffers[name].place, "bytes": p.buffers[name].nbytes, "piece": k, "at": at}
+               for k, i in enumerate(found) for name, at in zip(i.buffers, i.at, strict=True)]
     piece = {b["name"]: b["piece"] for b in buffers}
     inputs, outputs = (_ram(p, names) for names in (() if p.rowwise else p.inputs, p.outputs))
     state = [b["name"] for b in buffers if b["place"] == "state"]
@@ -63,9 +62,13 @@ def _step(p: Program, s: Function, born: set[str], piece: Mapping[str, int]) -> 
     if not s.groups:
         written = uses(p, s).writes
         writes = [n for n in touched if n not in born or n in written]
-        pairs = [[root(p, o).name, root(p, i).name] for o, i in s.inplace]
-        shared = [[o, i] for o, i in pairs if o in writes and i in reads and piece[o] == piece[i]]
-        return made | {"writes": writes, "inplace": shared} | ({"control": s.control} if s.control else {})
+
+        def shared(pairs) -> list[list]:
+            named = [[root(p, o).name, root(p, i).name, *lead] for o, i, *lead in pairs]
+            return [x for x in named if x[0] in writes and x[1] in reads and piece[x[0]] == piece[x[1]]]
+
+        more = {"trailing": shared(s.trailing)} if s.trailing else {}
+        return made | {"writes": writes, "inplace": shared(s.inplace)} | more | ({"control": s.control} if s.control else {})
     streamed, taken = {g.output for g in s.groups}, {g.takes for g in s.groups}
     if s.repeat is not None:
         made["repeat"] = s.repeat

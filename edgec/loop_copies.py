@@ -46,7 +46,8 @@ def _redirected(p: Program, k: int) -> Program | None:
         if j == k:
             continue
         if start <= j < k:
-            f = replace(f, inplace=tuple(pair for pair in f.inplace if _apart(p, pair, of, to)))
+            f = replace(f, inplace=tuple(pair for pair in f.inplace if _apart(p, pair, of, to)),
+                        trailing=tuple(t for t in f.trailing if _apart(p, t[:2], of, to)))
             if j == start:
                 f = replace(f, body=tuple(s for s in f.body if not _idle(s, of, to)))
         steps.append(f)

@@ -249,7 +249,7 @@ class _Verifier:
         for n in u.reads | u.writes:
             b = self.p.buffers[n]
             self.need(not planned or b.place == "rom" or b.offset >= 0, f"{n} has no place in the arena")
-        for out, source in f.inplace:
+        for out, source in (*f.inplace, *(t[:2] for t in f.trailing)):
             known = out in self.p.buffers and source in self.p.buffers
             self.need(known, f"in-place pair of unknown buffers {out}, {source}")
             a, b = self.p.buffers[out].dtype, self.p.buffers[source].dtype

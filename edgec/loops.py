@@ -224,7 +224,8 @@ class RowGroup:
 @dataclass(frozen=True, eq=False)
 class Function:
     """One step of the run. `origin`: ONNX nodes. `inplace`: (output, input) buffer pairs that may share memory
-    when the input dies here. `op`: the graph operator, for reports; `macs`: multiply-accumulates. `outputs`: the
+    when the input dies here; `trailing`: (output, input, lead), where they may if the output, made front to back, begins
+    at least `lead` bytes before the input. `op`: the graph operator, for reports; `macs`: multiply-accumulates. `outputs`: the
     graph tensors that this step completes. `result`: the buffer of the first of them ("": the one written last).
     A step that streams rows has `ticks`: tick k runs group `order[k]` for its next row; `spans` are the ticks (first
     and last) in which parts of buffers (byte offset, bytes) are in use. repeat: where the order goes on after its end;
@@ -250,6 +251,7 @@ class Function:
     control: str = ""
     turns: int = 0
     times: int = 1
+    trailing: tuple[tuple[str, str, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class _Lowering(Lowering):
         self.by_content: dict[tuple, str] = {}
         self.names: set[str] = set()
         self.pairs: list[tuple[str, str]] = []
+        self.trails: list[tuple[str, str, int]] = []
         self.count = 0
         self.is_view = False
         self.node: Node | None = None
@@ -73,7 +74,7 @@ class _Lowering(Lowering):
     def lower_node(self, node: Node) -> None:
         """Appends the steps of a node; what cannot be lowered becomes one of the problems."""
         region = self.region_of.get(id(node))
-        self.node, self.pairs, self.count, self.is_view = node, [], 0, False
+        self.node, self.pairs, self.trails, self.count, self.is_view = node, [], [], 0, False
         if region is not None:
             if node is region.nodes[0]:
                 self.steps.append(lower_region(self, region, len(self.steps)))
@@ -94,7 +95,7 @@ class _Lowering(Lowering):
             return
         outputs = tuple(o for o in node.outputs if o)
         self.steps.append(Function(self.step_name(node.op.split(".")[-1].lower()), tuple(body), node.origin, tuple(self.pairs), node.op,
-                                   self.count * self.times, outputs, times=self.times))
+                                   self.count * self.times, outputs, times=self.times, trailing=tuple(self.trails)))
 
     def inside(self, body: Graph, of: Mapping[str, str]) -> list[str]:
         """Appends the steps of a body, whose inputs are these buffers; returns the buffers of its outputs."""
@@ -177,6 +178,11 @@ class _Lowering(Lowering):
         types = [self.graph.type(t).dtype for t in (output, input)]
         if types[0] == types[1] or not set(types) & set(WIDE):
             self.pairs.append((self.buffer(output), self.buffer(input)))
+
+    def trailing(self, output: str, input: str, lead: int) -> None:
+        t, source = self.graph.type(output), self.graph.type(input)
+        if t.dtype == source.dtype and lead < t.size:
+            self.trails.append((self.buffer(output), self.buffer(input), nbytes(t.dtype, lead)))
 
     def macs(self, n: int) -> None:
         self.count += int(n)

@@ -18,11 +18,13 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """Memory that one or more buffers share, placed as one piece; its parts may live for different times."""
+    """Memory that one or more buffers share, placed as one piece; its parts may live for different times. at: byte at which
+    each buffer begins."""
 
     parts: tuple[Part, ...]
     align: int
     buffers: tuple[str, ...] = ()
+    at: tuple[int, ...] = ()
 
     @cached_property
     def size(self) -> int:

@@ -1,7 +1,7 @@
 """Memory planning: lifetimes, in-place sharing, offsets in one arena, and lower bounds."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -91,36 +91,34 @@ def lifetimes(p: Program) -> dict[str, tuple[int, int]]:
 def items(p: Program) -> list[Item]:
     """Lifetimes with in-place pairs joined where the input dies as the output is born."""
     live = lifetimes(p)
+    groups = {name: {name: 0} for name in live}  # leader -> its members, and where each begins beside it
     leader = {name: name for name in live}
-
-    def find(name: str) -> str:
-        while leader[name] != name:
-            name = leader[name]
-        return name
-
     outputs = {root(p, o).name for o in p.outputs}
     span = dict(live)
     for k, step in enumerate(p.steps):
-        for out, source in step.inplace:
-            if {root(p, source).place, root(p, out).place} & {"rom", "state"}:
+        for out, source, lead in (*((o, i, 0) for o, i in step.inplace), *step.trailing):
+            o, i = root(p, out), root(p, source)
+            if {i.place, o.place} & {"rom", "state"}:
                 continue
-            a, b = find(root(p, out).name), find(root(p, source).name)
-            fits = root(p, out).nbytes <= max(p.buffers[m].nbytes for m in live if find(m) == b)
-            if a != b and fits and span[b][1] == k and span[a][0] == k and root(p, source).name not in outputs:
-                leader[a] = b
+            a, b = leader[o.name], leader[i.name]
+            start = groups[b][i.name] - round_up(lead, o.align)
+            fits = start + o.nbytes <= max(at + p.buffers[m].nbytes for m, at in groups[b].items())
+            if a != b and fits and span[b][1] == k and span[a][0] == k and i.name not in outputs:
+                shift = start - groups[a][o.name]
+                for m, at in groups.pop(a).items():
+                    groups[b][m], leader[m] = at + shift, b
                 span[b] = (span[b][0], max(span[a][1], span[b][1]))
                 break
-    groups: dict[str, list[str]] = {}
-    for name in live:
-        groups.setdefault(find(name), []).append(name)
     moments = _moments(p)
-    found = []
-    for members in groups.values():
-        parts = [part for m in members for part in _parts(p, m, live[m], moments)]
-        if len(members) > 1:
-            parts = _joined(parts)
-        found.append(Item(tuple(parts), max(p.buffers[m].align for m in members), tuple(members)))
-    return found
+    return [_item(p, groups[leader], live, moments) for leader in groups]
+
+
+def _item(p: Program, members: Mapping[str, int], live: Mapping[str, tuple[int, int]], moments) -> Item:
+    """One piece of memory for buffers of which each begins at the given byte, from any origin."""
+    first = min(members.values())
+    parts = [replace(x, offset=x.offset + at - first) for m, at in members.items() for x in _parts(p, m, live[m], moments)]
+    return Item(tuple(_joined(parts) if len(members) > 1 else parts), max(p.buffers[m].align for m in members),
+                tuple(members), tuple(at - first for at in members.values()))
 
 
 def _joined(parts: list[Part]) -> list[Part]:
@@ -185,6 +183,7 @@ def plan(p: Program, work: int = WORK, rooms: Sequence[Room] = ()) -> Program:
     """The program with offsets, arena size and bounds set. work: of each search for offsets, see `place`.
     rooms: the memories of a board that has several, fastest first:
     the arena is then cut into one stretch per memory in use, each a multiple of 16 bytes but the last."""
+    p = _needed(p)
     found = items(p)
     if not rooms:
         best = place(found, work=work)
@@ -201,7 +200,16 @@ def plan(p: Program, work: int = WORK, rooms: Sequence[Room] = ()) -> Program:
     return replace(_at(p, found, offsets, end, bound), arenas=tuple(cuts))
 
 
+def _needed(p: Program) -> Program:
+    """The program whose outputs trail their inputs only in the steps that would else be the largest: what lies freely is
+    placed better."""
+    apart = replace(p, steps=tuple(replace(s, trailing=()) for s in p.steps))
+    bound, alive = load(items(p))[0], alive_in_steps(apart)
+    return replace(p, steps=tuple(s if size > bound else free for s, free, size in zip(p.steps, apart.steps, alive, strict=True)))
+
+
 def _at(p: Program, found: list[Item], offsets: Sequence[int], size: int, bound: int) -> Program:
-    at = {name: offset for item, offset in zip(found, offsets, strict=True) for name in item.buffers}
+    at = {name: offset + begin for item, offset in zip(found, offsets, strict=True)
+          for name, begin in zip(item.buffers, item.at, strict=True)}
     buffers = {name: replace(b, offset=at.get(b.alias or name, b.offset)) for name, b in p.buffers.items()}
     return replace(p, buffers=buffers, arena_bytes=size, lower_bound=load(found)[0], placement_bound=bound)

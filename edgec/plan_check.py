@@ -70,7 +70,7 @@ class _Arena:
         demand(name in self.buffers, name, "is no buffer")
         b = self.buffers[name]
         demand(0 <= at and size >= 0 and at + size <= b["bytes"], name, "has no bytes", at, "to", at + size)
-        lo = self.pieces[b["piece"]]["offset"] + at
+        lo = self.pieces[b["piece"]]["offset"] + b["at"] + at
         demand(lo + size <= self.size, name, "leaves the arena")
         for k in set(self.owner[lo:lo + size]):
             mine = k is not None and self.parts[k][0] == b["piece"]
@@ -93,6 +93,13 @@ class _Arena:
                     self.use(k, end)
         what = name if row is None else f"row {row} of {name}"
         demand(held == [(name, row)] * size, what, "is read at moment", self.moment, "but other data lie there")
+
+    def over(self, out, into, lead=None):
+        """An output lies just over an input, or begins `lead` bytes before it, or more, and ends before it."""
+        o, i = self.buffers[out], self.buffers[into]
+        ahead, behind = i["at"] - o["at"], i["at"] + i["bytes"] - o["at"] - o["bytes"]
+        fits = ahead == 0 if lead is None else ahead >= lead and behind >= 0
+        demand(o["piece"] == i["piece"] and fits, out, "does not lie over", into, "as it may")
 
     def whole(self, act, names):
         for n in names:
@@ -183,7 +190,10 @@ def _tensors(arena, step):
     """A step on whole tensors, one moment: what it writes lies over nothing that it reads, but over what it may."""
     demand(step["ticks"] == 1, step["name"], "has ticks but no groups")
     arena.whole(arena.read, step["reads"])
-    may = {out: {i for o, i in step["inplace"] if o == out} for out in step["writes"]}
+    pairs, trailing = step["inplace"], step.get("trailing", [])
+    for pair in pairs + trailing:
+        arena.over(*pair)
+    may = {out: {i for o, i, *_ in pairs + trailing if o == out} for out in step["writes"]}
     for out in sorted(step["writes"], key=lambda o: len(may[o])):  # scratch before what lies over an input
         arena.whole(arena.write, [out])
         arena.whole(arena.read, [n for n in step["reads"] if n not in may[out] and n not in step["writes"]])

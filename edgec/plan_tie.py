@@ -45,7 +45,7 @@ def _tie(p: Program, plan: Mapping) -> None:
     def roots(names) -> set[str]:
         return {p.buffers[n].alias or n for n in names if n in ram} & ram
 
-    known = {b["name"]: (b["place"], b["bytes"], plan["pieces"][b["piece"]]["offset"]) for b in plan["buffers"]}
+    known = {b["name"]: (b["place"], b["bytes"], plan["pieces"][b["piece"]]["offset"] + b["at"]) for b in plan["buffers"]}
     used = roots(n for s in p.steps for n in _mentioned(s.body, ram)) | roots(p.inputs) | roots(p.outputs)
     used |= {n for n in ram if p.buffers[n].place == "state" and not p.buffers[n].alias}
     demand(set(known) == used, "the plan's buffers are not the program's:", sorted(set(known) ^ used))
@@ -82,9 +82,10 @@ def _tie(p: Program, plan: Mapping) -> None:
             "not",
             sorted(makes),
         )
-        for out, into in said.get("inplace", ()):
-            allowed = {(p.buffers[o].alias or o, p.buffers[i].alias or i) for o, i in step.inplace}
-            demand((out, into) in allowed, step.name, "may not write", out, "over", into)
+        for how, pairs in (("inplace", step.inplace), ("trailing", step.trailing)):
+            allowed = {(p.buffers[o].alias or o, p.buffers[i].alias or i, *lead) for o, i, *lead in pairs}
+            for out, into, *lead in said.get(how, ()):
+                demand((out, into, *lead) in allowed, step.name, "may not write", out, "over", into)
         born.now |= makes
         demand(("groups" in said) == (step.ticks > 1 or bool(step.groups)), step.name, "streams rows, or does not")
         if "groups" in said:

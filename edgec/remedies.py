@@ -114,7 +114,7 @@ def _int8(compiled: Compiled, board: Board, goal: str) -> Iterator[Remedy]:
 
 def present(p: Program) -> dict[str, int]:
     """Bytes of arena that the plan saves already: by writing in place, and by rows that come and go one by one."""
-    apart = replace(p, steps=tuple(replace(s, inplace=()) for s in p.steps))
+    apart = replace(p, steps=tuple(replace(s, inplace=(), trailing=()) for s in p.steps))
     still = replace(p, steps=tuple(replace(s, spans={}) for s in p.steps))
     return {
         "in place": plan.plan(apart, WORK).arena_bytes - p.arena_bytes,

@@ -352,6 +352,25 @@ def test_plane_in_place(host):
         np.testing.assert_array_equal(np.frombuffer(ffi.buffer(x)[:case.out_bytes], np.int8), case.expected.reshape(-1))
 
 
+@pytest.mark.parametrize("unrolled", (0, 1))
+def test_pointwise_over_its_input(host, unrolled):
+    ffi, lib = host
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        pixels, k, n = (int(v) for v in (rng.integers(2, 12), rng.integers(1, 40), rng.integers(1, 40)))
+        if seed % 3:  # the kernels of whole words
+            k, n = k * 4, n * 4
+        case = conv_case(*conv_layer(rng, pixels, k, n, 1, 1, f=int(rng.choice(dsp.SHIFTS))), unrolled)
+        lead = max(0, pixels * (n - k))
+        memory = np.full(lead + pixels * k + GUARD, 0x5A, np.int8)
+        memory[lead:lead + pixels * k] = case.args[0][0].reshape(-1)
+        at = ffi.from_buffer("int8_t[]", memory)
+        lib.ec_conv_s8_dsp(ffi.new("ec_conv_s8_dsp_t *", case.params), ffi.new("int8_t *[]", [at + lead]), at + lead,
+                           ffi.from_buffer("uint32_t[]", case.args[2]), at, ffi.new("int8_t[]", case.scratch_bytes + 1))
+        np.testing.assert_array_equal(memory[:case.expected.size], case.expected.reshape(-1))
+        assert (memory[-GUARD:] == 0x5A).all()
+
+
 SAME = ("add", "maxpool", "avgpool", "rowsum")  # kernels that take what their c99 namesakes take
 
 

@@ -122,5 +122,5 @@ def test_the_proof_notices_a_short_ring_and_the_checker_a_moved_one(models):
 
 def test_balanced_streams_only_where_the_budget_asks(models):
     graph, m4 = onnx_in.load(models / "ic_int8.onnx"), board.load("cortex-m4")
-    assert pipeline.compile_graph(graph, m4).program.arena_bytes > 40000
+    assert pipeline.compile_graph(graph, m4).program.arena_bytes > 30000
     assert pipeline.compile_graph(graph, m4, ram=20000).program.arena_bytes <= 20000

@@ -101,6 +101,12 @@ def conv_unrolled(params: Params) -> int:
     return pairs if pairs <= 32 or pairs == 64 else next((n for n in range(32, 15, -1) if pairs % n == 0), 0)
 
 
+def conv_pointwise(params: Params) -> bool:
+    """Whether kernel/dsp/conv_s8_dsp.h makes each pixel from the one in its place alone, and reads it first."""
+    return (params["kh"] == params["kw"] == params["stride_w"] == params["groups"] == 1 and params["pad_left"] == 0
+            and params["in_w"] >= params["out_w"] > 1)
+
+
 def conv_accepts(params: Params, w: Array, bias: Array) -> str | None:
     """None, or why kernel/dsp/conv_s8_dsp.h cannot compute the layer exactly."""
     return _mm_accepts(params, w, bias)
@@ -125,6 +131,8 @@ def conv_scratch(params: Params) -> int:
         in_place = runs == 1 and params["pad_left"] == 0 and kw <= params["in_w"]
         return tail + (0 if in_place else runs * run)
     pairs, torn = max(2, runs * ((run + 1) // 2)), runs == kh and depth % 4
+    if conv_pointwise(params) and params["unrolled"] and params["in_c"] % 4 == params["out_c"] % 4 == 0:
+        return 8 * pairs
     batch = 4 if pairs <= 16 and pairs * (params["out_c"] // params["groups"]) <= 512 else 1
     return tail + 8 * pairs * batch + (round4(run) if torn else 0)
 

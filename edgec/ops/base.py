@@ -81,6 +81,9 @@ class Lowering:
         """The output tensor is the input's memory (same size, same bytes); the step is empty."""
     def inplace(self, output: str, input: str) -> None:
         """Output element i is written after the last read of input element i: they may share memory."""
+    def trailing(self, output: str, input: str, lead: int) -> None:
+        """The output is made front to back, and what of the input it is made from last lies at the end: they may share
+        memory where the output begins at least `lead` elements before the input (and ends before it)."""
     def macs(self, n: int) -> None:
         """Multiply-accumulates of this step, for reports."""
 

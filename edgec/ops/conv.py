@@ -9,7 +9,7 @@ import numpy as np
 
 from ..fixed import Multiplier, bounds, multiplier, requant
 from ..ir import Graph, Node
-from ..kernels import c99
+from ..kernels import c99, dsp
 from ..kernels.choice import Offer, Packed, conv_offer, integer_kernel, plane_kernel, plane_offer, winograd_kernel
 from ..kernels.dwplane import Plane, cut, in_place
 from ..loops import Bin, Call, Const, Fn, For, If, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
@@ -84,7 +84,7 @@ def row_emit(ctx: Lowering, node: Node):
 
 
 def lower(ctx: Lowering, node: Node) -> list[Stmt]:
-    x_t, w_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1])
+    x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
     win = _window(node, x_t.shape, w_t.shape)
     n, h, width, c = x_t.shape
     if x_t.q is not None and not fits_kernels(ctx.graph, node):
@@ -95,6 +95,8 @@ def lower(ctx: Lowering, node: Node) -> list[Stmt]:
     elif width == 1 and win.kernel[1] == 1 and win.pads[1] == win.pads[3] == 0:  # one column is the same memory as one row
         win = Window(win.kernel[::-1], win.strides[::-1], win.dilations[::-1], (0, win.pads[0], 0, win.pads[2]), (1, h), (1, win.out_size[0]))
     packed = _packed(ctx, node, win, node.outputs[0] in ctx.fast)
+    if packed.kernel == "conv_s8_dsp" and dsp.conv_pointwise(packed.params):
+        ctx.trailing(node.outputs[0], node.inputs[0], max(0, y_t.size - x_t.size))
     if packed.kernel == "dwplane_s8_dsp":
         return _whole_planes(ctx, node, win, packed)
     return whole(ctx, _shape(win, node, c, w_t.shape[0]), _emit(ctx, node, win, packed), n, node.outputs[0], packed.rows)

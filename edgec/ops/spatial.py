@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -134,9 +135,22 @@ class At:
         return Ref(self.buffer, add(mul(Bin("%", row, Const(self.ring)) if self.ring else row, elements), self.base))
 
 
+def _lead(shape: RowShape, images: int, rows: int) -> int:
+    """How many elements the output must begin before the input so that no row is written over one that is still to be
+    read, by the same call or a later one. As for `whole`."""
+    (r,), starts = shape.reads, [min(t, shape.height - rows) for t in range(0, shape.height, rows)]
+    written = [(b * shape.height + t + rows) * shape.row for b in range(images) for t in starts]
+    read = [(b * r.height + min(r.window(t)[0], r.height)) * r.row for b in range(images) for t in starts]
+    needed = list(accumulate(reversed(read), min))[::-1]
+    return max(max(w - n for w, n in zip(written, needed, strict=True)), 0)
+
+
 def whole(ctx, shape: RowShape, emit, images: int, output: str, rows: int = 1) -> list[Stmt]:
     """The loop over all rows of all images, tensors being whole buffers. rows (<= height): those that a call of emit makes;
     the last ones may be made twice."""
+    if len(shape.reads) == 1:
+        ctx.trailing(output, shape.reads[0].tensor, _lead(shape, images, rows))
+
     def at(tensor: str, size: int, image: int) -> At:
         return At(ctx.buffer(tensor), 0, image * size)
 

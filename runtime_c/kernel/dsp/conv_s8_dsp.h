@@ -4,7 +4,7 @@
 #ifndef EC_CONV_S8_DSP_H
 #define EC_CONV_S8_DSP_H
 
-#include "ec_mmu.h"
+#include "ec_pwu.h"
 #include "rows_s8.h"
 
 /* Columns, channels and taps of the row; groups divides in_c and out_c. c, f: see ec_requant. lo, hi: clamp.
@@ -31,6 +31,12 @@ EC_KERNEL int32_t ec_convd_pairs(const ec_conv_s8_dsp_t *p)
 {
     const int32_t pairs = (ec_convd_joined(p) ? p->kh : p->kh * p->kw) * ((ec_convd_run(p) + 1) / 2);
     return pairs < 2 ? 2 : pairs;
+}
+
+/* Is a pixel made from the one in its place alone? */
+EC_KERNEL bool ec_convd_pointwise(const ec_conv_s8_dsp_t *p)
+{
+    return p->kh == 1 && p->kw == 1 && p->stride_w == 1 && p->pad_left == 0 && p->in_w >= p->out_w && p->groups == 1;
 }
 
 EC_KERNEL bool ec_convd_inside(const ec_conv_s8_dsp_t *p, int32_t ix)
@@ -192,7 +198,7 @@ EC_KERNEL void ec_convd_one(const ec_conv_s8_dsp_t *p, const int8_t *x, const ui
 }
 
 /* The last pixel of an odd number of them. Where its runs are whole words it need not be widened; else it is taken
- * twice. */
+ * twice. The output of a pointwise layer may lie over it. */
 EC_KERNEL void ec_convd_last(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad, int32_t ix,
                              int32_t ch, const uint32_t *w, int8_t *out, int8_t *x, int8_t *tail)
 {
@@ -203,7 +209,8 @@ EC_KERNEL void ec_convd_last(const ec_conv_s8_dsp_t *p, const int8_t *const *row
             ec_convd_widen(p, rows, pad, ix, ch, x + 4 * i, x + ec_convd_batch(p) * size);
         }
         ec_convd_two(p, x, 0, w, out, 0, 0, 1, tail);
-    } else if (p->kh == 1 && ec_convd_joined(p) && ec_convd_inside(p, ix)) {
+    } else if (p->kh == 1 && ec_convd_joined(p) && ec_convd_inside(p, ix) &&
+               (p->out_w == 1 || !ec_convd_pointwise(p))) {
         ec_convd_one(p, rows[0] + ix * p->in_c + ch, w, out, tail);
     } else {
         for (int32_t ky = 0; ky < p->kh; ky++) {
@@ -211,6 +218,36 @@ EC_KERNEL void ec_convd_last(const ec_conv_s8_dsp_t *p, const int8_t *const *row
         }
         ec_convd_one(p, x, w, out, tail);
     }
+}
+
+/* ---- pointwise -------------------------------------------------------------------------------------------------- */
+
+#define EC_CONVD_PW_SHIFT(f_, n, even, odd)                                                                            \
+    if (p->f == f_ && chunk == n && chunks == 1) {                                                                     \
+        ec_pwu_##f_##_##n(x, w, out, p->out_w / 2, p->out_c, p->c, wide);                                              \
+    }
+#define EC_CONVD_PW_SHIFTS(f_, n, even, odd)                                                                           \
+    if (p->f == f_ && chunk == n && chunks > 1) {                                                                      \
+        ec_pwus_##f_##_##n(x, w, out, p->out_w / 2, p->out_c, p->c, wide, chunks);                                     \
+    }
+#define EC_CONVD_PW_ONE(n) EC_MMU_SHIFTS(EC_CONVD_PW_SHIFT, n)
+#define EC_CONVD_PW_MANY(n) EC_MMU_SHIFTS(EC_CONVD_PW_SHIFTS, n)
+
+/* Is there code for the layer's number of taps that takes all pixels at a time? */
+EC_KERNEL bool ec_convd_pw_unrolled(const ec_conv_s8_dsp_t *p)
+{
+    return ec_convd_pointwise(p) && p->unrolled > 0 && p->in_c % 4 == 0 && p->out_c % 4 == 0;
+}
+
+/* The outputs of all pairs of pixels. */
+EC_KERNEL void ec_convd_pw(const ec_conv_s8_dsp_t *p, const int8_t *x, const uint32_t *w, int8_t *out, int8_t *wide)
+{
+    const int32_t chunk = p->unrolled, chunks = p->in_c / 2 / chunk;
+    EC_MMU_ALL(EC_CONVD_PW_ONE)
+    EC_CONVD_PW_ONE(32)
+    EC_CONVD_PW_ONE(64)
+    EC_MMU_LARGE(EC_CONVD_PW_MANY)
+    EC_CONVD_PW_MANY(32)
 }
 
 /* ---- windows that overlap --------------------------------------------------------------------------------------- */
@@ -300,8 +337,8 @@ EC_KERNEL void ec_convd_group(const ec_conv_s8_dsp_t *p, const int8_t *const *ro
 }
 
 /* rows: kh input rows [in_w][in_c]; pad: a row of the input's zero point; stream: packed weights, biases and
- * multipliers; out: [out_w][out_c], apart from rows; scratch: the bytes that the compiler computed for p, aligned
- * to 4. */
+ * multipliers; out: [out_w][out_c], apart from rows, but where two pixels or more are pointwise each output may lie over
+ * inputs of its own pixel and of those before; scratch: the bytes that the compiler computed for p, aligned to 4. */
 EC_KERNEL void ec_conv_s8_dsp(const ec_conv_s8_dsp_t *p, const int8_t *const *rows, const int8_t *pad,
                               const uint32_t *stream, int8_t *out, int8_t *scratch)
 {
@@ -309,6 +346,11 @@ EC_KERNEL void ec_conv_s8_dsp(const ec_conv_s8_dsp_t *p, const int8_t *const *ro
     int8_t *tail = scratch, *x = scratch + (width % 4 != 0 ? 8 : 0);
     if (ec_convd_slides(p)) {
         ec_convd_slide(p, rows, pad, stream, out, x, tail);
+    } else if (ec_convd_pw_unrolled(p) && p->out_w > 1) {
+        ec_convd_pw(p, rows[0], stream, out, x);
+        if (p->out_w % 2 != 0) {
+            ec_convd_last(p, rows, pad, p->out_w - 1, 0, stream, out + (p->out_w - 1) * p->out_c, x, tail);
+        }
     } else {
         for (int32_t i = 0; i < ec_convd_batch(p) && p->kh * p->kw * depth <= 2; i++) {
             ec_st4(x + i * size + 8, 0u); /* the second pair of taps has zero weights: it must only be something */
