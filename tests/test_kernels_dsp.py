@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 from edgec.kernels import dsp, dwplane, wino
 
 ISA = (kernel_lib.DSP, kernel_lib.C99)
-HEADERS = ("conv_s8_dsp.h", "fc_s8_dsp.h", "dwconv_s8_dsp.h", "wino_s8_dsp.h", "dwplane_s8_dsp.h", "add_s8.h", "maxpool_s8.h", "avgpool_s8.h", "rowsum_s8.h")
+HEADERS = ("conv_s8_dsp.h", "stem_s8_dsp.h", "fc_s8_dsp.h", "dwconv_s8_dsp.h", "wino_s8_dsp.h", "dwplane_s8_dsp.h", "add_s8.h", "maxpool_s8.h", "avgpool_s8.h", "rowsum_s8.h")
 HOST_SIMD, ARM_SIMD = (kernel_lib.RUNTIME / "simd" / d for d in ("dsp_on_host", "dsp"))
 CONV = "in_w in_c out_w out_c kh kw stride_w dilation_w pad_left groups c f lo hi".split()
 DWCONV = "in_w in_c out_w mult kh kw stride_w dilation_w pad_left c f lo hi".split()
@@ -127,6 +127,15 @@ def conv_case(params, rows, pad, w, bias, mult, unrolled=0):
                  dsp.conv_scratch(params), conv_reference(params, rows, pad, w, bias, mult))
 
 
+def stem_case(params, rows, pad, w, bias, mult, height=2, stride_h=1):
+    """rows: only their size counts. height: output rows that the call makes."""
+    own = dsp.stem_params(params, stride_h, height)
+    x = extremes(np.random.default_rng(height), ((own["rows"] - 1) * stride_h + params["kh"], *rows.shape[1:]))
+    starts = range(0, own["rows"] * stride_h, stride_h)
+    expected = np.stack([conv_reference(params, x[i:i + params["kh"]], pad, w, bias, mult) for i in starts])
+    return _call("stem_s8_dsp", own, _rows(x, pad), dsp.stem_pack(own, w, bias, mult), dsp.stem_scratch(own), expected)
+
+
 def dwconv_case(params, rows, pad, w, bias, mult):
     assert dsp.dwconv_accepts(params, w, bias, mult) is None
     return _call("dwconv_s8_dsp", params, _rows(rows, pad), dsp.dwconv_pack(params, w, bias, mult),
@@ -220,6 +229,21 @@ CONV_SHAPES = {
     "many taps": dict(in_w=4, in_c=64, out_c=8, kh=3, kw=3, pad=1),
     "one tap": dict(in_w=5, in_c=1, out_c=4, kh=1, kw=1),
 }
+STEM_SHAPES = {  # with how many output rows, and their stride
+    "3x3": (dict(in_w=8, in_c=3, out_c=8, kh=3, kw=3, pad=1), 2, 1),
+    "3x3, stride 2": (dict(in_w=12, in_c=3, out_c=4, kh=3, kw=3, stride=2, pad=0, right=1), 2, 2),
+    "3x3, stride 2, odd": (dict(in_w=13, in_c=3, out_c=4, kh=3, kw=3, stride=2, pad=1), 2, 2),
+    "3x3, one row": (dict(in_w=96, in_c=3, out_c=8, kh=3, kw=3, stride=2, pad=0, right=1), 1, 2),
+    "3x3, wide": (dict(in_w=70, in_c=3, out_c=4, kh=3, kw=3, pad=1), 2, 1),
+    "3x3, stride 3": (dict(in_w=16, in_c=3, out_c=4, kh=3, kw=3, stride=3, pad=1), 2, 1),
+    "10x4": (dict(in_w=10, in_c=1, out_c=8, kh=10, kw=4, stride=2, pad=1), 2, 2),
+    "10x4, one row": (dict(in_w=12, in_c=1, out_c=8, kh=10, kw=4, stride=2, pad=1), 1, 2),
+    "5x5": (dict(in_w=9, in_c=1, out_c=4, kh=5, kw=5, pad=2), 2, 1),
+    "two channels": (dict(in_w=7, in_c=2, out_c=4, kh=3, kw=2, pad=1), 2, 1),
+    "7x7": (dict(in_w=20, in_c=3, out_c=4, kh=7, kw=7, stride=2, pad=3), 2, 2),
+    "one pixel": (dict(in_w=1, in_c=3, out_c=4, kh=3, kw=3, pad=1), 2, 1),
+    "all padding": (dict(in_w=1, in_c=1, out_c=4, kh=2, kw=2, stride=2, pad=2), 2, 1),
+}
 DWCONV_SHAPES = {
     "3x3": dict(in_w=9, in_c=8, kh=3, kw=3, pad=1),
     "3x3, five wide": dict(in_w=5, in_c=12, kh=3, kw=3, pad=1),
@@ -266,6 +290,7 @@ def shape_cases(seed):
 
     cases = [conv_case(*conv_layer(rng(), **s, f=f), u) for s in CONV_SHAPES.values() for f in dsp.SHIFTS for u in (0, 1)]
     cases += [conv_case(*conv_layer(rng(), 3, k, 5, 1, 1, f=f), 1) for k in UNROLLED for f in dsp.SHIFTS]
+    cases += [stem_case(*conv_layer(rng(), **s, f=f), *tall) for s, *tall in STEM_SHAPES.values() for f in dsp.SHIFTS]
     cases += [dwconv_case(*dwconv_layer(rng(), **s, f=f)) for s in DWCONV_SHAPES.values() for f in (1, 8)]
     cases += [wino_case(*wino_layer(rng(), *s, f=f)) for s in WINO_SHAPES for f in dsp.SHIFTS]
     for h, in_w, c, stride, left, right, turned, band in PLANE_SHAPES:
@@ -295,6 +320,23 @@ def test_conv_of_any_shape(host, data):
                  f=data.draw(st.sampled_from(dsp.SHIFTS)))
     if shape["in_w"] + shape["pad"] + shape["right"] > (shape["kw"] - 1) * shape["dilation"]:
         check(host, conv_case(*conv_layer(np.random.default_rng(draw(0, 10**6)), **shape), draw(0, 1)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_stem_of_any_shape(host, data):
+    def draw(lo, hi):
+        return data.draw(st.integers(lo, hi))
+
+    colour = draw(0, 1)
+    shape = dict(in_w=draw(1, 40), in_c=3 if colour else draw(1, 3), out_c=4 * draw(1, 2), kh=3 if colour else draw(1, 5), kw=draw(2, 5),
+                 stride=draw(1, 3), pad=draw(0, 3), right=draw(0, 3), f=data.draw(st.sampled_from(dsp.SHIFTS)))
+    if shape["in_w"] + shape["pad"] + shape["right"] >= shape["kw"]:
+        layer = conv_layer(np.random.default_rng(draw(0, 10**6)), **shape)
+        rows = draw(1, 2) if layer[0]["out_w"] % 2 == 0 else 2
+        stride_h = draw(1, 2)
+        if dsp.stem_params(layer[0], stride_h, rows) is not None:
+            check(host, stem_case(*layer, rows, stride_h))
 
 
 @settings(max_examples=300, deadline=None)

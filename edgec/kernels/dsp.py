@@ -97,7 +97,10 @@ def _columns(params: Params) -> int:
 def conv_unrolled(params: Params) -> int:
     """Tap pairs that an unrolled loop of simd/dsp/ec_mmu.h takes at a time; 0: none divides them."""
     runs, run = _runs(params)
-    pairs = max(2, runs * ((run + 1) // 2))
+    return _chunk(max(2, runs * ((run + 1) // 2)))
+
+
+def _chunk(pairs: int) -> int:
     return pairs if pairs <= 32 or pairs == 64 else next((n for n in range(32, 15, -1) if pairs % n == 0), 0)
 
 
@@ -135,6 +138,57 @@ def conv_scratch(params: Params) -> int:
         return 8 * pairs
     batch = 4 if pairs <= 16 and pairs * (params["out_c"] // params["groups"]) <= 512 else 1
     return tail + 8 * pairs * batch + (round4(run) if torn else 0)
+
+
+# --- stem_s8_dsp -----------------------------------------------------------------------------------
+
+COLUMNS = 2048       # bytes of scratch for the widened columns of a stem, if a window fits
+
+
+def stem_params(params: Params, stride_h: int, rows: int) -> Params | None:
+    """The fields of ec_stem_s8_dsp_t from those of ec_conv_s8_dsp_t; None where that kernel is not meant for the layer.
+    rows: output rows that a call may make, at most."""
+    few = params["in_c"] <= 3 and params["kw"] > 1 and params["dilation_w"] == params["groups"] == 1
+    rows = min(rows, 2)
+    if not few or params["out_c"] % BLOCK or (rows == 1 and params["out_w"] % 2):
+        return None
+    sizes = {k: params[k] for k in ("in_w", "in_c", "out_w", "out_c", "kh", "kw")}
+    own = sizes | {"stride_h": stride_h} | {k: params[k] for k in ("stride_w", "pad_left")} | {"rows": rows}
+    pairs = (params["kw"] * _column(own) + 1) // 2
+    return own | {k: params[k] for k in ("c", "f", "lo", "hi")} | {"unrolled": _chunk(pairs)} if pairs > 1 else None
+
+
+def _column(params: Params) -> int:
+    """Elements of a column, of which steps of stride_w columns are whole words."""
+    n = params["kh"] * params["in_c"]
+    return n + n % 2 * (params["stride_w"] % 2)
+
+
+def _places(params: Params, kx: int) -> Array:
+    """Where the elements [kh][in_c] of a window's column kx lie in it."""
+    kh, in_c = params["kh"], params["in_c"]
+    if (kh, in_c) != (3, 3):
+        return np.arange(kh * in_c)
+    even = np.array([[0, 6, 1], [2, 7, 3], [4, 8, 5]])
+    odd = np.array([[3, 1, 4], [5, 2, 6], [7, 0, 8]])
+    return (odd if _column(params) % 2 and kx % 2 else even).reshape(-1)
+
+
+def stem_pack(params: Params, w: Array, bias: Array, mult: Array) -> Array:
+    """The stream of kernel/dsp/stem_s8_dsp.h; w, bias, mult as for conv_pack."""
+    column, kw = _column(params), params["kw"]
+    taps = np.zeros((1, len(w), (kw * column + 1) // 2 * 2), np.int8)
+    for kx in range(kw):
+        taps[0][:, kx * column + _places(params, kx)] = w[:, :, kx].reshape(len(w), -1)
+    return _mm_pack(taps, 2, bias, mult)
+
+
+def stem_scratch(params: Params) -> int:
+    """Bytes of scratch of kernel/dsp/stem_s8_dsp.h: the widened columns of as many pixel pairs as they may take."""
+    column, kw, stride = _column(params), params["kw"], params["stride_w"]
+    pixels = params["out_w"] if params["rows"] == 2 else params["out_w"] // 2
+    most = max(min((COLUMNS // (4 * column) - kw) // stride + 1, pixels), 1)
+    return 8 * (((most - 1) * stride + kw) * column // 2 + 1)
 
 
 # --- fc_s8_dsp -------------------------------------------------------------------------------------

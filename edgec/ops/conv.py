@@ -94,7 +94,7 @@ def lower(ctx: Lowering, node: Node) -> list[Stmt]:
         win = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, h * width), (1, h * width))
     elif width == 1 and win.kernel[1] == 1 and win.pads[1] == win.pads[3] == 0:  # one column is the same memory as one row
         win = Window(win.kernel[::-1], win.strides[::-1], win.dilations[::-1], (0, win.pads[0], 0, win.pads[2]), (1, h), (1, win.out_size[0]))
-    packed = _packed(ctx, node, win, node.outputs[0] in ctx.fast)
+    packed = _packed(ctx, node, win, node.outputs[0] in ctx.fast, win.out_size[0])
     if packed.kernel == "conv_s8_dsp" and dsp.conv_pointwise(packed.params):
         ctx.trailing(node.outputs[0], node.inputs[0], max(0, y_t.size - x_t.size))
     if packed.kernel == "dwplane_s8_dsp":
@@ -157,8 +157,8 @@ def _whole_planes(ctx: Lowering, node: Node, win: Window, packed: Packed) -> lis
                  (y, scratch), meaning) for b in range(n)]
 
 
-def _packed(ctx: Lowering, node: Node, win: Window, fast: bool = False) -> Packed:
-    """The kernel of the layer and what it takes. fast: the one of `faster`."""
+def _packed(ctx: Lowering, node: Node, win: Window, fast: bool = False, rows: int = 1) -> Packed:
+    """The kernel of the layer and what it takes. fast: the one of `faster`. rows: output rows that a call may make."""
     x_t, w_t, y_t = ctx.type(node.inputs[0]), ctx.type(node.inputs[1]), ctx.type(node.outputs[0])
     oc = w_t.shape[0]
     kind, params = _params(node, win, x_t.shape[-1], oc)
@@ -176,7 +176,8 @@ def _packed(ctx: Lowering, node: Node, win: Window, fast: bool = False) -> Packe
     offer = conv_offer(params, win.out_size[0], _dense(win), w, folded) if fast else None
     if offer is not None and offer.kernel == "wino_s8_dsp":
         return winograd_kernel(params, w, folded.astype(np.int32), mul_.m)
-    return integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m, "conv" in ctx.unrolled, not fast)
+    return integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m, "conv" in ctx.unrolled, not fast,
+                          win.strides[0], rows if win.dilations[0] == 1 else 1)
 
 
 def _dense(win: Window) -> bool:

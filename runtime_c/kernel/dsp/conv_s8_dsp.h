@@ -141,23 +141,24 @@ EC_KERNEL int32_t ec_convd_batch(const ec_conv_s8_dsp_t *p)
 }
 
 #define EC_CONVD_SHIFT(f_, n, even, odd)                                                                               \
-    if (p->f == f_ && chunk == n && chunks == 1) {                                                                     \
-        ec_mmu_##f_##_##n(x, w, out, next, out_end, p->c, count, step, x_step);                                        \
+    if (f == f_ && chunk == n && chunks == 1) {                                                                        \
+        ec_mmu_##f_##_##n(x, w, out, next, out_end, c, count, step, x_step);                                           \
     }
 #define EC_CONVD_SHIFTS(f_, n, even, odd)                                                                              \
-    if (p->f == f_ && chunk == n && chunks > 1) {                                                                      \
-        ec_mmus_##f_##_##n(x, w, out, next, out_end, p->c, count, step, x_step, chunks);                               \
+    if (f == f_ && chunk == n && chunks > 1) {                                                                         \
+        ec_mmus_##f_##_##n(x, w, out, next, out_end, c, count, step, x_step, chunks);                                  \
     }
 #define EC_CONVD_ONE(n) EC_MMU_SHIFTS(EC_CONVD_SHIFT, n)
 #define EC_CONVD_MANY(n) EC_MMU_SHIFTS(EC_CONVD_SHIFTS, n)
 
-/* ec_mm2, unrolled or not. */
-EC_KERNEL void ec_convd_mm(const ec_conv_s8_dsp_t *p, const uint32_t *x, const uint32_t *w, int8_t *out, int32_t next,
-                           const int8_t *out_end, int32_t count, int32_t step, int32_t x_step)
+/* ec_mm2, unrolled (chunk > 0) or not. */
+EC_KERNEL void ec_convd_mm(int32_t pairs, int32_t chunk, int32_t c, int32_t f, const uint32_t *x, const uint32_t *w,
+                           int8_t *out, int32_t next, const int8_t *out_end, int32_t count, int32_t step,
+                           int32_t x_step)
 {
-    const int32_t pairs = ec_convd_pairs(p), chunk = p->unrolled, chunks = chunk > 0 ? pairs / chunk : 0;
+    const int32_t chunks = chunk > 0 ? pairs / chunk : 0;
     if (chunk == 0) {
-        ec_mm2(x, w, out, next, out_end, pairs, p->c, p->f, count, step, x_step);
+        ec_mm2(x, w, out, next, out_end, pairs, c, f, count, step, x_step);
     } else {
         EC_MMU_ALL(EC_CONVD_ONE)
         EC_CONVD_ONE(32)
@@ -174,11 +175,12 @@ EC_KERNEL void ec_convd_two(const ec_conv_s8_dsp_t *p, const int8_t *x, int32_t 
 {
     const int32_t width = p->out_c / p->groups, whole = width / 4 * 4, pairs = ec_convd_pairs(p);
     if (whole > 0) {
-        ec_convd_mm(p, (const uint32_t *)(const void *)x, w, out, next, out + whole, n, step, x_step);
+        ec_convd_mm(pairs, p->unrolled, p->c, p->f, (const uint32_t *)(const void *)x, w, out, next, out + whole, n,
+                    step, x_step);
     }
     for (int32_t i = 0; i < n && whole < width; i++, x += x_step, out += step) {
         const uint32_t *last = w + whole / 4 * (2 * pairs + 8);
-        ec_convd_mm(p, (const uint32_t *)(const void *)x, last, tail, 4, tail + 4, 1, 0, 0);
+        ec_convd_mm(pairs, p->unrolled, p->c, p->f, (const uint32_t *)(const void *)x, last, tail, 4, tail + 4, 1, 0, 0);
         ec_copy_s8(out + whole, tail, width - whole);
         ec_copy_s8(out + next + whole, tail + 4, width - whole);
     }

@@ -53,6 +53,14 @@ EC_KERNEL uint32_t ec_pkhbt(uint32_t a, uint32_t b)
     return r;
 }
 
+/* Lane 0 of a and lane 1 of b. */
+EC_KERNEL uint32_t ec_pkh(uint32_t a, uint32_t b)
+{
+    uint32_t r;
+    __asm__("pkhbt %0, %1, %2" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
 /* Lanes 1 of a and b. */
 EC_KERNEL uint32_t ec_pkhtb(uint32_t a, uint32_t b)
 {

@@ -51,6 +51,11 @@ EC_KERNEL uint32_t ec_pkhbt(uint32_t a, uint32_t b)
     return (a & 0xFFFFu) | b << 16;
 }
 
+EC_KERNEL uint32_t ec_pkh(uint32_t a, uint32_t b)
+{
+    return (a & 0xFFFFu) | (b & 0xFFFF0000u);
+}
+
 EC_KERNEL uint32_t ec_pkhtb(uint32_t a, uint32_t b)
 {
     return a >> 16 | (b & 0xFFFF0000u);
