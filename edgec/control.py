@@ -12,6 +12,7 @@ nodes, which C has as well:
 A Loop whose carried tensors change their type from turn to turn, or are sequences, has no such form: it is unrolled,
 and its number of turns must be known.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,8 +33,8 @@ from .structures import require, stack
 if TYPE_CHECKING:
     from .onnx_in import _Import
 
-TURNS = 512      # that an unrolled loop may have
-MOST = 2**31     # a trip count from here on is none
+TURNS = 512  # that an unrolled loop may have
+MOST = 2**31  # a trip count from here on is none
 
 
 def expand(m: _Import, node: onnx.NodeProto) -> bool:
@@ -99,15 +100,20 @@ def _if(m, node, a) -> None:
     wanted = []
     for o, then, otherwise in zip(node.output, sides["then"][1], sides["else"][1], strict=True):
         tensors = all(t in m.tensors and t not in m.counts for t in (then, otherwise))
-        require(m, tensors and m.tensors[then].type.same(m.tensors[otherwise].type), node,
-                "a run-time condition decides the shape or the type of a result")
+        require(
+            m,
+            tensors and m.tensors[then].type.same(m.tensors[otherwise].type),
+            node,
+            "a run-time condition decides the shape or the type of a result",
+        )
         if o:
             wanted.append((o, then, otherwise))
             m.tensors[o] = Tensor(o, m.tensors[then].type, source=o)
     results = {"then": [t for _, t, _ in wanted], "else": [e for _, _, e in wanted]}
     read = list(dict.fromkeys(t for side, (nodes, _) in sides.items() for t in _read(m, nodes, (), results[side])))
-    branches = {f"{side}_branch": _graph(m, f"{label}/{side}", nodes, read, results[side])
-                for side, (nodes, _) in sides.items()}
+    branches = {
+        f"{side}_branch": _graph(m, f"{label}/{side}", nodes, read, results[side]) for side, (nodes, _) in sides.items()
+    }
     m.nodes.append(Node("If", (node.input[0], *read), tuple(o for o, _, _ in wanted), attrs(**branches), (label,)))
 
 
@@ -182,8 +188,15 @@ class _Turns:
         inside, after = [c.inside for c in carried], [c.after for c in carried]
         read = _read(m, nodes, inside, after)
         body = _graph(m, f"{self.label}/body", nodes, (*inside, *read), after)
-        m.nodes.append(Node("Loop", (*(c.start for c in carried), *read), tuple(c.last for c in carried),
-                            attrs(body=body, turns=self.turns, tested=int(bool(flag))), (self.label,)))
+        m.nodes.append(
+            Node(
+                "Loop",
+                (*(c.start for c in carried), *read),
+                tuple(c.last for c in carried),
+                attrs(body=body, turns=self.turns, tested=int(bool(flag))),
+                (self.label,),
+            )
+        )
 
 
 def _loop(m, node, a) -> None:
@@ -208,7 +221,7 @@ def _loop(m, node, a) -> None:
 def _as_loop(m: _Import, node, a, bound: int | None, condition: str) -> None:
     """bound: the trip count, None where it is known at run time."""
     body, states = a["body"], list(node.input[2:])
-    outputs, scanned = node.output[:len(states)], node.output[len(states):]
+    outputs, scanned = node.output[: len(states)], node.output[len(states) :]
     require(m, all(s in m.tensors for s in states), node, "a sequence is carried from turn to turn")
     t = _Turns(m, node, 0 if bound is None or bound >= MOST else bound)
     inside = [t.carry(f"carried{k}", s, last=o) for k, (s, o) in enumerate(zip(states, outputs, strict=True))]
@@ -218,12 +231,21 @@ def _as_loop(m: _Import, node, a, bound: int | None, condition: str) -> None:
         go_on, *made = m.inline(body, given, f"{t.label}/")
         for x, new, old in zip(inside, made, states, strict=False):
             plain = new in m.tensors and new not in m.counts
-            require(m, plain and m.tensors[new].type.same(m.tensors[old].type), node,
-                    f"a carried tensor is {m.tensors[old].type} before a turn, not after it")
+            require(
+                m,
+                plain and m.tensors[new].type.same(m.tensors[old].type),
+                node,
+                f"a carried tensor is {m.tensors[old].type} before a turn, not after it",
+            )
             t.step(x, new)
-        require(m, t.turns > 0 or not any(scanned), node, "a run-time trip count decides the size of a result",
-                "give it with --const")
-        for k, (o, row) in enumerate(zip(scanned, made[len(states):], strict=True)):
+        require(
+            m,
+            t.turns > 0 or not any(scanned),
+            node,
+            "a run-time trip count decides the size of a result",
+            "give it with --const",
+        )
+        for k, (o, row) in enumerate(zip(scanned, made[len(states) :], strict=True)):
             if o:
                 t.row(k, row, o)
         tests = [_scalar(t, "go/after", go_on)] if _known(m, go_on) is not True else []
@@ -260,7 +282,7 @@ def _below(t: _Turns, node, number: str, hint: str) -> str:
 def _unrolled(m, node, a, turns: int, condition: str) -> None:
     body, carried = a["body"], list(node.input[2:])
     names = [i.name for i in body.input]
-    rows: list[list[str]] = [[] for _ in body.output[1 + len(carried):]]
+    rows: list[list[str]] = [[] for _ in body.output[1 + len(carried) :]]
     alive = condition if _known(m, condition) is None else ""  # "": the turn surely runs
     lives: list[str] = []
     require(m, turns <= TURNS, node, f"more than {TURNS} turns")
@@ -269,7 +291,7 @@ def _unrolled(m, node, a, turns: int, condition: str) -> None:
         number = m.constant(prefix + names[0], np.asarray(turn, np.int64))
         true = m.constant(prefix + names[1], np.asarray(True))
         made = m.inline(body, dict(zip(names, [number, true, *carried], strict=True)), prefix)
-        go_on, new, scanned = made[0], made[1:1 + len(carried)], made[1 + len(carried):]
+        go_on, new, scanned = made[0], made[1 : 1 + len(carried)], made[1 + len(carried) :]
         if alive:
             for k, (old, now) in enumerate(zip(carried, new, strict=True)):
                 _select(m, node, alive, now, old, f"{prefix}carried{k}")
@@ -286,7 +308,7 @@ def _unrolled(m, node, a, turns: int, condition: str) -> None:
     require(m, not (rows and lives), node, "a run-time condition decides the number of turns")
     for o, c in zip(node.output, carried, strict=False):
         m.bind(o, c)
-    for o, row in zip(node.output[len(carried):], rows, strict=True):
+    for o, row in zip(node.output[len(carried) :], rows, strict=True):
         if o:
             require(m, bool(row), node, "no turns")
             stack(m, row, 0, o, m.label(node))
@@ -297,8 +319,12 @@ def _select(m, node, condition: str, then: str, otherwise: str, output: str) -> 
     if then == otherwise:
         return m.bind(output, then)
     tensors = all(t in m.tensors for t in (then, otherwise))
-    require(m, tensors and m.tensors[then].type.same(m.tensors[otherwise].type), node,
-            "a run-time condition decides the shape or the type of a result")
+    require(
+        m,
+        tensors and m.tensors[then].type.same(m.tensors[otherwise].type),
+        node,
+        "a run-time condition decides the shape or the type of a result",
+    )
     m.add("Where", [condition, then, otherwise], output, m.label(node))
 
 
@@ -312,24 +338,29 @@ def _scan(m, node, a) -> None:
         require(m, not inputs[0], node, "sequence lengths of opset 8")
         inputs = inputs[1:]
         require(m, m.tensors[inputs[0]].type.shape[0] == 1, node, "a batch in opset 8")
-        inputs = [_reshaped(m, i, f"{label}/{k}/unbatched", m.tensors[i].type.shape[1:], label)
-                  for k, i in enumerate(inputs)]
-    states, scans = inputs[:len(inputs) - count], inputs[len(inputs) - count:]
-    axes = [axis % max(len(m.tensors[s].type.shape), 1)
-            for axis, s in zip(a.get("scan_input_axes") or [0] * count, scans, strict=True)]
+        inputs = [
+            _reshaped(m, i, f"{label}/{k}/unbatched", m.tensors[i].type.shape[1:], label) for k, i in enumerate(inputs)
+        ]
+    states, scans = inputs[: len(inputs) - count], inputs[len(inputs) - count :]
+    axes = [
+        axis % max(len(m.tensors[s].type.shape), 1)
+        for axis, s in zip(a.get("scan_input_axes") or [0] * count, scans, strict=True)
+    ]
     back = a.get("scan_input_directions") or a.get("directions") or [0] * count
     t = _Turns(m, node, m.tensors[scans[0]].type.shape[axes[0]])
     inside = [t.carry(f"carried{k}", s) for k, s in enumerate(states)]
     out_back = a.get("scan_output_directions") or [0] * len(body.output)
     with _apart(m) as nodes:
-        slices = [t.add("Gather", [s, t.backward() if b else t.turn], f"slice{k}", axis=axis)
-                  for k, (s, axis, b) in enumerate(zip(scans, axes, back, strict=True))]
+        slices = [
+            t.add("Gather", [s, t.backward() if b else t.turn], f"slice{k}", axis=axis)
+            for k, (s, axis, b) in enumerate(zip(scans, axes, back, strict=True))
+        ]
         made = m.inline(body, dict(zip([i.name for i in body.input], [*inside, *slices], strict=True)), f"{label}/")
         for x, s, old in zip(inside, made, states, strict=False):
             require(m, m.tensors[s].type.same(m.tensors[old].type), node, f"{old} changes its type from turn to turn")
             t.step(x, s)
         ends = [t.name(f"carried{k}/last") for k in range(len(states))]
-        ends += [t.row(k, s, backward=bool(out_back[k])) for k, s in enumerate(made[len(states):])]
+        ends += [t.row(k, s, backward=bool(out_back[k])) for k, s in enumerate(made[len(states) :])]
     t.done(nodes)
     out_axes = [0] * len(states) + list(a.get("scan_output_axes") or [0] * len(ends))
     for o, name, axis in zip(node.output, ends, out_axes, strict=False):

@@ -21,13 +21,14 @@ _INT8_TEXT = np.array([str(v) for v in [*range(128), *range(-128, 0)]], object)
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """An input or output as the model's user knows it. scale 0: not quantised."""
+    """An input or output as the model's user knows it. scale 0: not quantised. labels: the texts that its elements count."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     scale: float = 0.0
     zero_point: int = 0
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _tensor(p: Program, buffer: str, t: TensorInfo, k: int, kind: str, meta: Met
             str(t.zero_point))
     quantised = f", real = (integer - {t.zero_point}) * {scale}" if t.scale else ""
     return {"index": k, "bytes": b.nbytes * rows, "elements": b.size * rows,
-            "dtype": dtype, "scale": scale, "zero_point": t.zero_point,
+            "dtype": dtype, "scale": scale, "zero_point": t.zero_point, "labels": ", ".join(map(render_c.string, t.labels)),
             "rom": source.rom.get(buffer, ""), "at": "" if b.place == "rom" else render_c.address(p, root(p, buffer).offset, "m->arena"),
             "shape_name": shape_name, "shape": shape, "info": "{" + ", ".join(info) + "}",
             "comment": _plain(f"{t.name}: {t.dtype} [{']['.join(map(str, t.shape))}]{quantised}")}

@@ -125,7 +125,8 @@ class Node:
 class Graph:
     """tensors: every edge by name, constants among them; inputs/outputs: names in the model's order. counts: of outputs
     whose size data decide: (the tensor that holds the number of entries, their axis). state: pairs (input, output) that
-    are kept between runs: a run reads as input what the run before gave as output."""
+    are kept between runs: a run reads as input what the run before gave as output. labels: of outputs that are numbers of texts:
+    these texts."""
 
     name: str
     nodes: tuple[Node, ...]
@@ -135,6 +136,7 @@ class Graph:
     notes: tuple[str, ...] = ()
     counts: Mapping[str, tuple[str, int]] = field(default_factory=lambda: MappingProxyType({}))
     state: tuple[tuple[str, str], ...] = ()
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
 """A pass Program -> Program: what is only made to be copied is made at its place at once."""
+
 from __future__ import annotations
 
 from dataclasses import replace

@@ -3,6 +3,7 @@
 A carried tensor has one buffer for all turns, an output of an If one for both sides. What a body makes is copied there
 at its end; `loop_copies.write_in_place` lets the step that makes it write there at once, where nothing forbids it.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence

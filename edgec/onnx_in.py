@@ -14,7 +14,7 @@ import onnx.reference
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from . import control, custom, qoperator
+from . import control, custom, qoperator, text_labels
 from .custom import Operator
 from .dtypes import NUMBERS, numpy_type
 from .errors import ModelError, UnsupportedError, UsageError
@@ -179,6 +179,8 @@ class _Import:
         self.nodes: list[Node] = []
         self.bad: list[tuple[str, str]] = []
         self.counts: dict[str, tuple[str, int]] = {}
+        self.text: dict[str, np.ndarray] = {}  # constants that are text
+        self.labels: dict[str, tuple[str, ...]] = {}  # of tensors that count in a table of text
         self.sequences: dict[str, list[str]] = {}
         self.absent: set[str] = set()  # optionals without an element
         self.scopes: list[dict[str, str]] = []  # of inlined bodies, innermost last: their names -> tensors
@@ -186,7 +188,10 @@ class _Import:
     def run(self) -> Graph:
         g = self.model.graph
         for init in g.initializer:
-            self.constant(init.name, _array(init))
+            if init.data_type == TensorProto.STRING:
+                self.text[init.name] = text_labels.texts(init)
+            else:
+                self.constant(init.name, _array(init))
         if g.sparse_initializer:
             raise UnsupportedError("sparse initializers", where=g.sparse_initializer[0].values.name, fix="export dense weights")
         declared = [*g.value_info, *g.output]
@@ -231,7 +236,8 @@ class _Import:
         counts = {o: c for o, c in self.counts.items() if o in kept}
         self.notes += [f"output {o}: the first {c} entries of axis {axis} are the result" for o, (c, axis) in counts.items()]
         kept += tuple(dict.fromkeys(c for c, _ in counts.values()))
-        return Graph(self.name, tuple(self.nodes), self.tensors, tuple(inputs), kept, tuple(self.notes), counts)
+        labels = {o: self.labels[o] for o in kept if o in self.labels}
+        return Graph(self.name, tuple(self.nodes), self.tensors, tuple(inputs), kept, tuple(self.notes), counts, labels=labels)
 
     def structure(self, name: str, kind: onnx.TypeProto, shape) -> list[str]:
         """Makes an input that is a sequence or an optional known; returns the inputs that it becomes. shape: one shape for each
@@ -313,7 +319,8 @@ class _Import:
             kept = {x.name: helper.get_attribute_value(x) for x in node.attribute}
             node = helper.make_node("Cast", node.input[:1], node.output, name=node.name, to=like, **kept)
         values = [self.tensors[i].data if i in self.tensors else None for i in node.input if i]
-        missing = [i for i in node.input if i and not (i in self.tensors or i in self.sequences or i in self.absent)]
+        known = (self.tensors, self.sequences, self.absent, self.text)
+        missing = [i for i in node.input if i and not any(i in names for names in known)]
         if missing:
             if any(True for _ in self.bad):  # the producer was refused already: its consumers are not to blame
                 return
@@ -321,7 +328,7 @@ class _Import:
         counted = next((i for i in node.input if i in self.counts), None)
         if counted is not None:
             return self.bad.append((f"{node.op_type} of a tensor whose size data decide", self.label(node)))
-        if not missing and control.expand(self, node):
+        if not missing and (control.expand(self, node) or text_labels.expand(self, node)):
             return
         parts = qoperator.expand(node, f"{domain}.{node.op_type}" if domain else node.op_type, self.value, self.constant)
         if parts is not None:
@@ -371,7 +378,7 @@ class _Import:
 
     def types(self, node: onnx.NodeProto, domain: str) -> list[TensorType]:
         """The output types by ONNX's own inference for this node, or by the operator record's."""
-        op = table.OPS.get(node.op_type)
+        op = table.OPS.get(f"{domain}.{node.op_type}" if domain else node.op_type)
         if node.op_type in table.BOUNDED and domain == "":
             return self.bounded(node, domain)
         if node.op_type == "STFT" and all(i in self.tensors for i in node.input[1::2] if i):  # ONNX's inference forgets `onesided`
@@ -648,7 +655,7 @@ def _type_proto(t: TensorType) -> onnx.TypeProto:
 
 
 def _static(t: onnx.TypeProto.Tensor) -> TensorType | None:
-    if not t.HasField("shape") or any(not d.HasField("dim_value") for d in t.shape.dim) or not t.elem_type:
+    if not t.HasField("shape") or any(not d.HasField("dim_value") for d in t.shape.dim) or t.elem_type in (0, TensorProto.STRING):
         return None
     return TensorType(_dtype(t.elem_type, ""), tuple(d.dim_value for d in t.shape.dim))
 

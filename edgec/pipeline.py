@@ -297,7 +297,7 @@ def _meta(graph: Graph, board: Board, c_name: str) -> emit.Meta:
     def tensor(name: str) -> emit.TensorInfo:
         t = graph.type(name)
         scale, zero = (float(t.q.scale), int(t.q.zero_point)) if t.q is not None else (0.0, 0)
-        return emit.TensorInfo(name, t.dtype, t.shape, scale, zero)
+        return emit.TensorInfo(name, t.dtype, t.shape, scale, zero, graph.labels.get(name, ()))
 
     types = {n: str(t.type) for g in graphs(graph) for n, t in g.tensors.items() if t.data is None}
     return emit.Meta(c_name, graph.name, graph_hash(graph), f"edgec {__version__}", board.isa, tuple(map(tensor, graph.given)),

@@ -1,5 +1,6 @@
 """Sequences and optionals, resolved while a model is imported: a sequence is the list of its tensors, an optional its
 tensor or nothing."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ def _insert(m, node, a) -> None:
 def _erase(m, node, a) -> None:
     old = m.sequences[node.input[0]]
     at = _at(m, node, len(old), 1, len(old) - 1)
-    m.sequences[node.output[0]] = [*old[:at], *old[at + 1:]]
+    m.sequences[node.output[0]] = [*old[:at], *old[at + 1 :]]
 
 
 def _sequence_at(m, node, a) -> None:
@@ -118,8 +119,16 @@ def _get_element(m, node, a) -> None:
 
 
 RULES: dict[str, Callable] = {
-    "SequenceEmpty": _empty, "SequenceConstruct": _construct, "SequenceInsert": _insert, "SequenceErase": _erase,
-    "SequenceAt": _sequence_at, "SequenceLength": _length, "ConcatFromSequence": _concat, "SplitToSequence": _split,
-    "Optional": _optional, "OptionalHasElement": _has_element, "OptionalGetElement": _get_element,
+    "SequenceEmpty": _empty,
+    "SequenceConstruct": _construct,
+    "SequenceInsert": _insert,
+    "SequenceErase": _erase,
+    "SequenceAt": _sequence_at,
+    "SequenceLength": _length,
+    "ConcatFromSequence": _concat,
+    "SplitToSequence": _split,
+    "Optional": _optional,
+    "OptionalHasElement": _has_element,
+    "OptionalGetElement": _get_element,
 }
 STATIC = {"SplitToSequence": (1,), "SequenceInsert": (2,), "SequenceErase": (1,), "SequenceAt": (1,)}

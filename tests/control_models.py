@@ -1,4 +1,4 @@
-"""Models with If, Loop and Scan: the shapes that the tests name, and random ones whose arithmetic is exact everywhere."""
+"""Models with If, Loop and Scan: those that the tests name, and random ones whose arithmetic is exact everywhere."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ def model(nodes, inputs, outputs, constants=()):
     """inputs, outputs: name -> shape, or (element type, shape)."""
 
     def infos(given):
-        pairs = ((n, s if s and isinstance(s[0], int) and len(s) == 2 and isinstance(s[1], list) else (FLOAT, s))
-                 for n, s in given.items())
+        pairs = (
+            (n, s if s and isinstance(s[0], int) and len(s) == 2 and isinstance(s[1], list) else (FLOAT, s))
+            for n, s in given.items()
+        )
         return [info(n, *s) for n, s in pairs]
 
     values = [numpy_helper.from_array(np.asarray(v), k) for k, v in dict(constants).items()]
-    made = helper.make_model(helper.make_graph(nodes, "g", infos(inputs), infos(outputs), values),
-                             opset_imports=[helper.make_opsetid("", 18)])
+    made = helper.make_model(
+        helper.make_graph(nodes, "g", infos(inputs), infos(outputs), values),
+        opset_imports=[helper.make_opsetid("", 18)],
+    )
     made.ir_version = 9
     onnx.checker.check_model(made)
     return made
@@ -34,74 +38,157 @@ def body(nodes, inputs, outputs):
 
 def loop_body(nodes, carried, rows=(), go="go"):
     """The body of a Loop: carried: (name, name after a turn, type, shape); rows: (name, type, shape)."""
-    return body(nodes, [("turn", INT, []), ("go", BOOL, []), *((n, t, s) for n, _, t, s in carried)],
-                [(go, BOOL, []), *((n, t, s) for _, n, t, s in carried), *rows])
+    return body(
+        nodes,
+        [("turn", INT, []), ("go", BOOL, []), *((n, t, s) for n, _, t, s in carried)],
+        [(go, BOOL, []), *((n, t, s) for _, n, t, s in carried), *rows],
+    )
 
 
 def swapping():
     """Fibonacci numbers: each carried tensor becomes the other, or a sum of both."""
-    inner = loop_body([N("Add", ["a", "b"], ["c"]), N("Identity", ["b"], ["b0"]), N("Identity", ["go"], ["go1"])],
-                      [("a", "b0", FLOAT, [2]), ("b", "c", FLOAT, [2])], [], "go1")
-    return model([N("Loop", ["n", "", "x", "y"], ["u", "v"], body=inner, name="loop")], {"x": [2], "y": [2]}, {"u": [2], "v": [2]},
-                 {"n": np.int64(9)})
+    inner = loop_body(
+        [N("Add", ["a", "b"], ["c"]), N("Identity", ["b"], ["b0"]), N("Identity", ["go"], ["go1"])],
+        [("a", "b0", FLOAT, [2]), ("b", "c", FLOAT, [2])],
+        [],
+        "go1",
+    )
+    return model(
+        [N("Loop", ["n", "", "x", "y"], ["u", "v"], body=inner, name="loop")],
+        {"x": [2], "y": [2]},
+        {"u": [2], "v": [2]},
+        {"n": np.int64(9)},
+    )
 
 
 def exchange():
     """Two carried tensors that only change places."""
-    inner = loop_body([N("Identity", ["go"], ["go1"]), N("Identity", ["b"], ["b0"]), N("Identity", ["a"], ["a0"])],
-                      [("a", "b0", FLOAT, [2]), ("b", "a0", FLOAT, [2])], [], "go1")
-    return model([N("Loop", ["n", "", "x", "y"], ["u", "v"], body=inner, name="loop")], {"x": [2], "y": [2]}, {"u": [2], "v": [2]},
-                 {"n": np.int64(3)})
+    inner = loop_body(
+        [N("Identity", ["go"], ["go1"]), N("Identity", ["b"], ["b0"]), N("Identity", ["a"], ["a0"])],
+        [("a", "b0", FLOAT, [2]), ("b", "a0", FLOAT, [2])],
+        [],
+        "go1",
+    )
+    return model(
+        [N("Loop", ["n", "", "x", "y"], ["u", "v"], body=inner, name="loop")],
+        {"x": [2], "y": [2]},
+        {"u": [2], "v": [2]},
+        {"n": np.int64(3)},
+    )
 
 
 def halving(most=None):
     """While the sum is above a limit, halve; each turn's values are a row where there is a bound."""
     rows = [("row", FLOAT, [3])] if most else []
-    inner = loop_body([N("Mul", ["s", "half"], ["s1"]), N("ReduceSum", ["s1"], ["t"], keepdims=0), N("Less", ["limit", "t"], ["go1"]),
-                       *([N("Neg", ["s1"], ["row"])] if most else [])], [("s", "s1", FLOAT, [3])], rows, "go1")
-    return model([N("ReduceSum", ["x"], ["t0"], keepdims=0), N("Less", ["limit", "t0"], ["first"]),
-                  N("Loop", ["most" if most else "", "first", "x"], ["y"] + ["rows"] * bool(most), body=inner, name="loop")],
-                 {"x": [3], "limit": []}, {"y": [3]} | ({"rows": ["n", 3]} if most else {}),
-                 {"half": np.float32(0.5)} | ({"most": np.int64(most)} if most else {}))
+    inner = loop_body(
+        [
+            N("Mul", ["s", "half"], ["s1"]),
+            N("ReduceSum", ["s1"], ["t"], keepdims=0),
+            N("Less", ["limit", "t"], ["go1"]),
+            *([N("Neg", ["s1"], ["row"])] if most else []),
+        ],
+        [("s", "s1", FLOAT, [3])],
+        rows,
+        "go1",
+    )
+    return model(
+        [
+            N("ReduceSum", ["x"], ["t0"], keepdims=0),
+            N("Less", ["limit", "t0"], ["first"]),
+            N("Loop", ["most" if most else "", "first", "x"], ["y"] + ["rows"] * bool(most), body=inner, name="loop"),
+        ],
+        {"x": [3], "limit": []},
+        {"y": [3]} | ({"rows": ["n", 3]} if most else {}),
+        {"half": np.float32(0.5)} | ({"most": np.int64(most)} if most else {}),
+    )
 
 
 def counted():
     """A trip count that is an input."""
-    inner = loop_body([N("Cast", ["turn"], ["f"], to=FLOAT), N("Add", ["s", "f"], ["s1"]), N("Identity", ["go"], ["go1"])],
-                      [("s", "s1", FLOAT, [2])], [], "go1")
+    inner = loop_body(
+        [N("Cast", ["turn"], ["f"], to=FLOAT), N("Add", ["s", "f"], ["s1"]), N("Identity", ["go"], ["go1"])],
+        [("s", "s1", FLOAT, [2])],
+        [],
+        "go1",
+    )
     return model([N("Loop", ["n", "", "x"], ["y"], body=inner, name="loop")], {"x": [2], "n": (INT, [])}, {"y": [2]})
 
 
 def growing():
     """A carried tensor that gets longer: unrolled."""
-    inner = loop_body([N("Concat", ["s", "s"], ["s1"], axis=0), N("Identity", ["go"], ["go1"])], [("s", "s1", FLOAT, ["n"])], [], "go1")
-    return model([N("Loop", ["n", "", "x"], ["y"], body=inner, name="loop")], {"x": [2]}, {"y": [16]}, {"n": np.int64(3)})
+    inner = loop_body(
+        [N("Concat", ["s", "s"], ["s1"], axis=0), N("Identity", ["go"], ["go1"])],
+        [("s", "s1", FLOAT, ["n"])],
+        [],
+        "go1",
+    )
+    return model(
+        [N("Loop", ["n", "", "x"], ["y"], body=inner, name="loop")], {"x": [2]}, {"y": [16]}, {"n": np.int64(3)}
+    )
 
 
 def scanned(back=0, axis=0, out_axis=0):
     """Running sums along an axis, forward or backward."""
     shape = [3, 2] if axis == 0 else [2, 3]
-    inner = body([N("Add", ["s", "v"], ["s1"]), N("Mul", ["s1", "v"], ["row"])], [("s", FLOAT, [2]), ("v", FLOAT, [2])],
-                 [("s1", FLOAT, [2]), ("row", FLOAT, [2])])
-    return model([N("Scan", ["s0", "x"], ["y", "rows"], body=inner, num_scan_inputs=1, scan_input_axes=[axis], scan_output_axes=[out_axis],
-                    scan_input_directions=[back], scan_output_directions=[back], name="scan")],
-                 {"s0": [2], "x": shape}, {"y": [2], "rows": [3, 2] if out_axis == 0 else [2, 3]})
+    inner = body(
+        [N("Add", ["s", "v"], ["s1"]), N("Mul", ["s1", "v"], ["row"])],
+        [("s", FLOAT, [2]), ("v", FLOAT, [2])],
+        [("s1", FLOAT, [2]), ("row", FLOAT, [2])],
+    )
+    return model(
+        [
+            N(
+                "Scan",
+                ["s0", "x"],
+                ["y", "rows"],
+                body=inner,
+                num_scan_inputs=1,
+                scan_input_axes=[axis],
+                scan_output_axes=[out_axis],
+                scan_input_directions=[back],
+                scan_output_directions=[back],
+                name="scan",
+            )
+        ],
+        {"s0": [2], "x": shape},
+        {"y": [2], "rows": [3, 2] if out_axis == 0 else [2, 3]},
+    )
 
 
 def chosen():
     """Two branches of different work, one of which passes a tensor through."""
     rng = np.random.default_rng(0)
-    then = body([N("MatMul", ["x", "w"], ["m"]), N("Relu", ["m"], ["p"]), N("Identity", ["x"], ["p2"])], [],
-                [("p", FLOAT, [1, 4]), ("p2", FLOAT, [1, 4])])
+    then = body(
+        [N("MatMul", ["x", "w"], ["m"]), N("Relu", ["m"], ["p"]), N("Identity", ["x"], ["p2"])],
+        [],
+        [("p", FLOAT, [1, 4]), ("p2", FLOAT, [1, 4])],
+    )
     other = body([N("Neg", ["x"], ["q"]), N("Abs", ["q"], ["q2"])], [], [("q", FLOAT, [1, 4]), ("q2", FLOAT, [1, 4])])
-    return model([N("ReduceSum", ["x"], ["s"], keepdims=0), N("Less", ["limit", "s"], ["c"]),
-                  N("If", ["c"], ["r", "r2"], then_branch=then, else_branch=other, name="if"), N("Add", ["r", "r2"], ["y"])],
-                 {"x": [1, 4], "limit": []}, {"y": [1, 4]}, {"w": rng.normal(size=(4, 4)).astype(np.float32)})
+    return model(
+        [
+            N("ReduceSum", ["x"], ["s"], keepdims=0),
+            N("Less", ["limit", "s"], ["c"]),
+            N("If", ["c"], ["r", "r2"], then_branch=then, else_branch=other, name="if"),
+            N("Add", ["r", "r2"], ["y"]),
+        ],
+        {"x": [1, 4], "limit": []},
+        {"y": [1, 4]},
+        {"w": rng.normal(size=(4, 4)).astype(np.float32)},
+    )
 
 
-NAMED = {"swapping": swapping, "exchange": exchange, "while": halving, "bounded": lambda: halving(12), "counted": counted,
-         "growing": growing, "scan": scanned, "scan_backward": lambda: scanned(back=1), "scan_axes": lambda: scanned(axis=1, out_axis=1),
-         "if": chosen}
+NAMED = {
+    "swapping": swapping,
+    "exchange": exchange,
+    "while": halving,
+    "bounded": lambda: halving(12),
+    "counted": counted,
+    "growing": growing,
+    "scan": scanned,
+    "scan_backward": lambda: scanned(back=1),
+    "scan_axes": lambda: scanned(axis=1, out_axis=1),
+    "if": chosen,
+}
 
 
 def feeds(m, seed: int) -> dict[str, np.ndarray]:
@@ -130,13 +217,19 @@ def models(draw):
             kind = draw(st.sampled_from(["one", "two", "two"] + (["if", "loop", "while", "scan"] if depth else [])))
             o = name()
             if kind == "one":
-                nodes.append(N(draw(st.sampled_from(["Neg", "Abs", "Relu", "Identity"])), [pick(known)], [o], name=f"n{o}"))
+                nodes.append(
+                    N(draw(st.sampled_from(["Neg", "Abs", "Relu", "Identity"])), [pick(known)], [o], name=f"n{o}")
+                )
             elif kind == "two":
                 op = draw(st.sampled_from(["Add", "Sub", "Max", "Min"]))
                 nodes.append(N(op, [pick(known), pick(known)], [o], name=f"n{o}"))
             elif kind == "if":
-                nodes += [N("Greater", [pick(known), pick(known)], [f"{o}/gt"]), N("Cast", [f"{o}/gt"], [f"{o}/f"], to=FLOAT),
-                          N("ReduceMax", [f"{o}/f"], [f"{o}/m"], keepdims=0), N("Cast", [f"{o}/m"], [f"{o}/c"], to=BOOL)]
+                nodes += [
+                    N("Greater", [pick(known), pick(known)], [f"{o}/gt"]),
+                    N("Cast", [f"{o}/gt"], [f"{o}/f"], to=FLOAT),
+                    N("ReduceMax", [f"{o}/f"], [f"{o}/m"], keepdims=0),
+                    N("Cast", [f"{o}/m"], [f"{o}/c"], to=BOOL),
+                ]
                 two = name()
                 sides = {f"{side}_branch": inner(known, depth - 1, 2) for side in ("then", "else")}
                 nodes.append(N("If", [f"{o}/c"], [o, two], name=f"n{o}", **sides))
@@ -147,16 +240,36 @@ def models(draw):
                 nodes.append(N("Concat", [f"{o}/row"] * 3, [f"{o}/rows"], axis=0))
                 g = inner([*known, a, b], depth - 1, 2, [(a, FLOAT, [3]), (b, FLOAT, [3])])
                 back = draw(st.integers(0, 1))
-                nodes.append(N("Scan", [pick(known), f"{o}/rows"], [o, f"{o}/out"], name=f"n{o}", body=g, num_scan_inputs=1,
-                               scan_output_directions=[back], scan_input_axes=[draw(st.integers(0, 1))]))
+                nodes.append(
+                    N(
+                        "Scan",
+                        [pick(known), f"{o}/rows"],
+                        [o, f"{o}/out"],
+                        name=f"n{o}",
+                        body=g,
+                        num_scan_inputs=1,
+                        scan_output_directions=[back],
+                        scan_input_axes=[draw(st.integers(0, 1))],
+                    )
+                )
                 known.append(reduced(nodes, f"{o}/out"))
             else:
                 a, b, turn, go = name(), name(), name(), name()
                 rows = draw(st.integers(0, 1))
-                g = inner([*known, a, b], depth - 1, 2 + rows, [(turn, INT, []), (go, BOOL, []), (a, FLOAT, [3]), (b, FLOAT, [3])])
+                g = inner(
+                    [*known, a, b],
+                    depth - 1,
+                    2 + rows,
+                    [(turn, INT, []), (go, BOOL, []), (a, FLOAT, [3]), (b, FLOAT, [3])],
+                )
                 more = name()
                 if kind == "while":
-                    g.node.extend([N("ReduceSum", [g.output[0].name], [f"{more}/s"], keepdims=0), N("Less", [f"{more}/s", "limit"], [more])])
+                    g.node.extend(
+                        [
+                            N("ReduceSum", [g.output[0].name], [f"{more}/s"], keepdims=0),
+                            N("Less", [f"{more}/s", "limit"], [more]),
+                        ]
+                    )
                 else:
                     g.node.append(N("Identity", [go], [more]))
                 g.output.insert(0, info(more, BOOL, []))

@@ -1,4 +1,4 @@
-"""If, Loop and Scan as C control flow: graph, interpreter, C and plan agree with onnxruntime, whatever stands in a body."""
+"""If, Loop and Scan as C control flow: graph, interpreter, C and plan agree with onnxruntime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from control_models import NAMED, N, body, feeds, model
 from hypothesis import HealthCheck, Phase, given, settings
 
 import edgec
-from edgec import board, host, loop_interp, loop_verify, onnx_in, onnx_out, pipeline, plan_check, profile, reference, store
+from edgec import (
+    board,
+    host,
+    loop_interp,
+    loop_verify,
+    onnx_in,
+    onnx_out,
+    pipeline,
+    plan_check,
+    profile,
+    reference,
+    store,
+)
 from edgec.errors import UnsupportedError
 from edgec.poison import Poison
 
@@ -43,7 +55,7 @@ def same(c, m, found, values):
     for o, want in zip(m.graph.output, expected(m, values), strict=True):
         got = by_name[o.name]
         if o.name in c.graph.counts:
-            got = got.reshape(c.graph.type(o.name).shape)[:int(by_name[c.graph.counts[o.name][0]].reshape(-1)[0])]
+            got = got.reshape(c.graph.type(o.name).shape)[: int(by_name[c.graph.counts[o.name][0]].reshape(-1)[0])]
         assert np.array_equal(got.reshape(-1), want.reshape(-1)), o.name
 
 
@@ -57,8 +69,10 @@ def test_interpreter_and_c_equal_onnxruntime(name, tmp_path):
         inputs = [values[i] for i in c.graph.inputs]
         same(c, m, loop_interp.run(c.program, inputs), values)
         same(c, m, h.run(inputs), values)
-        assert np.array_equal(np.concatenate([x.reshape(-1) for x in loop_interp.run(c.program, inputs)]).astype(np.float64),
-                              np.concatenate([np.asarray(x, np.float64).reshape(-1) for x in h.run(inputs)]))
+        assert np.array_equal(
+            np.concatenate([x.reshape(-1) for x in loop_interp.run(c.program, inputs)]).astype(np.float64),
+            np.concatenate([np.asarray(x, np.float64).reshape(-1) for x in h.run(inputs)]),
+        )
 
 
 @settings(max_examples=60, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
@@ -93,15 +107,37 @@ def test_random_control_flow_in_c(m, tmp_path_factory):
 def test_passes_work_inside_bodies():
     """A QDQ layer in a Scan becomes an integer kernel."""
     rng = np.random.default_rng(0)
-    q = {"xs": np.float32(0.05), "xz": np.int8(0), "ws": np.float32(0.02), "wz": np.int8(0), "ys": np.float32(0.1), "yz": np.int8(3),
-         "w": rng.integers(-90, 90, (4, 4), np.int8), "four": np.array([4.0], np.float32)}
-    inner = body([N("QuantizeLinear", ["v", "xs", "xz"], ["vq"]), N("DequantizeLinear", ["vq", "xs", "xz"], ["vd"]),
-                  N("DequantizeLinear", ["w", "ws", "wz"], ["wd"]), N("MatMul", ["vd", "wd"], ["m"]), N("Relu", ["m"], ["r"]),
-                  N("QuantizeLinear", ["r", "ys", "yz"], ["rq"]), N("DequantizeLinear", ["rq", "ys", "yz"], ["rd"]),
-                  N("Mul", ["rd", "four"], ["out"]), N("Add", ["s", "out"], ["s1"])],
-                 [("s", models_.FLOAT, [1, 4]), ("v", models_.FLOAT, [1, 4])], [("s1", models_.FLOAT, [1, 4]), ("out", models_.FLOAT, [1, 4])])
-    m = model([N("Scan", ["s0", "x"], ["y", "rows"], body=inner, num_scan_inputs=1, name="scan")],
-              {"s0": [1, 4], "x": [5, 1, 4]}, {"y": [1, 4], "rows": [5, 1, 4]}, q)
+    q = {
+        "xs": np.float32(0.05),
+        "xz": np.int8(0),
+        "ws": np.float32(0.02),
+        "wz": np.int8(0),
+        "ys": np.float32(0.1),
+        "yz": np.int8(3),
+        "w": rng.integers(-90, 90, (4, 4), np.int8),
+        "four": np.array([4.0], np.float32),
+    }
+    inner = body(
+        [
+            N("QuantizeLinear", ["v", "xs", "xz"], ["vq"]),
+            N("DequantizeLinear", ["vq", "xs", "xz"], ["vd"]),
+            N("DequantizeLinear", ["w", "ws", "wz"], ["wd"]),
+            N("MatMul", ["vd", "wd"], ["m"]),
+            N("Relu", ["m"], ["r"]),
+            N("QuantizeLinear", ["r", "ys", "yz"], ["rq"]),
+            N("DequantizeLinear", ["rq", "ys", "yz"], ["rd"]),
+            N("Mul", ["rd", "four"], ["out"]),
+            N("Add", ["s", "out"], ["s1"]),
+        ],
+        [("s", models_.FLOAT, [1, 4]), ("v", models_.FLOAT, [1, 4])],
+        [("s1", models_.FLOAT, [1, 4]), ("out", models_.FLOAT, [1, 4])],
+    )
+    m = model(
+        [N("Scan", ["s0", "x"], ["y", "rows"], body=inner, num_scan_inputs=1, name="scan")],
+        {"s0": [1, 4], "x": [5, 1, 4]},
+        {"y": [1, 4], "rows": [5, 1, 4]},
+        q,
+    )
     c = compiled(m)
     kernels = {s.kernel for f in c.program.steps for s in loop_verify.statements(f.body) if hasattr(s, "kernel")}
     assert kernels == {"fc_s8_dsp"}
@@ -199,13 +235,26 @@ def test_written_as_onnx_again(name):
     values = feeds(m, 1)
     found = dict(zip((o.name for o in again.graph.output), expected(again, values), strict=True))
     for o, want in zip(m.graph.output, expected(m, values), strict=True):
-        assert np.array_equal(found[o.name].reshape(-1)[:want.size], want.reshape(-1))
+        assert np.array_equal(found[o.name].reshape(-1)[: want.size], want.reshape(-1))
 
 
 def test_calls_are_matched_with_steps():
     """Also where the compiler joined a loop's first step with the one behind it."""
-    steps = [{"control": c, "function": f} for c, f in [("", "a"), ("loop", ""), ("", "b"), ("if", ""), ("", "c"), ("else", ""), ("", "d"),
-                                                        ("end", ""), ("end", ""), ("", "e")]]
+    steps = [
+        {"control": c, "function": f}
+        for c, f in [
+            ("", "a"),
+            ("loop", ""),
+            ("", "b"),
+            ("if", ""),
+            ("", "c"),
+            ("else", ""),
+            ("", "d"),
+            ("end", ""),
+            ("end", ""),
+            ("", "e"),
+        ]
+    ]
     assert profile.matched(steps, ["a", "b", "c", "b", "d", "e"], {*"abcde"}) == [0, 2, 4, 2, 6, 9]
     assert profile.matched(steps, ["a", "e"], {*"abcde"}) == [0, 9]
     assert profile.matched(steps, ["a", "b", "d", "b"], {*"abcd"}) == [0, 2, 6, 9]
@@ -222,4 +271,6 @@ def test_the_emulated_core_makes_the_same_bits(name, tmp_path):
     result = edgec.validate(built.directory, on=("host", "qemu"), samples=2, poison=True)
     assert result.ok and result.report["poisoned_equal"]
     rows = profile.run(built.directory)["rows"]
-    assert sum(r["cost"] for r in rows) > 0 and len(rows) == 1 + sum(not s["control"] for s in store.read_report(built.directory)["steps"])
+    assert sum(r["cost"] for r in rows) > 0 and len(rows) == 1 + sum(
+        not s["control"] for s in store.read_report(built.directory)["steps"]
+    )

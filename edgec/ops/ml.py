@@ -1,13 +1,12 @@
-"""Operators of ai.onnx.ml on numbers, and n-gram counts: trees, scalers, linear models, labels."""
+"""Operators of ai.onnx.ml that prepare features: scalers, encoders, labels; and n-gram counts."""
 from __future__ import annotations
 
 import numpy as np
 
 from ..ir import TensorType
 from .code import Code, Tensor, written
-from .scalar import FLOAT, INTEGER, NUMBER, cast, lift, where
-
-ML = "ai.onnx.ml."
+from .scalar import FLOAT, INTEGER, NUMBER, E, absolute, cast, lift, maximum, real, where
+from .scores import ML
 
 
 def binarizer(c: Code, a, x: Tensor) -> None:
@@ -24,6 +23,11 @@ def array_feature_extractor(c: Code, a, x: Tensor, columns: Tensor) -> None:
         y[i, k] = source[i, c.index(columns.flat[k], n)]
 
 
+def _extracted(node, types, values):
+    shape = types[0].shape if len(types[0].shape) > 1 else (1, *types[0].shape)
+    return [TensorType(types[0].dtype, (*shape[:-1], types[1].size))]
+
+
 def _per_column(values, n: int) -> np.ndarray:
     values = np.asarray(values, np.float32)
     return np.broadcast_to(values, (n,)) if values.size == 1 else values
@@ -36,6 +40,65 @@ def scaler(c: Code, a, x: Tensor) -> None:
     source, y = x.reshaped(x.size // n, n), c.out[0].reshaped(x.size // n, n)
     with c.loop(x.size // n) as i, c.loop(n) as k:
         y[i, k] = (cast(source[i, k], "float32") - offset[k]) * scale[k]
+
+
+def normalizer(c: Code, a, x: Tensor) -> None:
+    """Each sample over its largest, summed or Euclidean absolute value; a sample of zeros stays."""
+    n = x.shape[-1]
+    source, y = x.reshaped(x.size // n, n), c.out[0].reshaped(x.size // n, n)
+    with c.loop(x.size // n) as i:
+        norm = c.var(lift(0, "float32"))
+        with c.loop(n) as k:
+            v = c.let(cast(source[i, k], "float32"))
+            norm.set({"MAX": lambda v=v: maximum(E(norm.expr), absolute(v)), "L1": lambda v=v: norm + absolute(v),
+                      "L2": lambda v=v: norm + v * v}[a.norm]())
+        by = c.let(where(norm == 0, lift(1, "float32"), real.sqrt(E(norm.expr)) if a.norm == "L2" else E(norm.expr)))
+        with c.loop(n) as k:
+            y[i, k] = cast(source[i, k], "float32") / by
+
+
+def imputer(c: Code, a, x: Tensor) -> None:
+    """What equals the replaced value (or is no number, where that is) becomes the column's."""
+    n, is_real = x.shape[-1], "float" in x.dtype
+    given = a.imputed_value_floats if is_real else a.imputed_value_int64s
+    values = c.rom(np.ascontiguousarray(_per_column(given, n)).astype(x.dtype))
+    old = a.replaced_value_float if is_real else a.replaced_value_int64
+    source, y = x.reshaped(x.size // n, n), c.out[0].reshaped(x.size // n, n)
+    with c.loop(x.size // n) as i, c.loop(n) as k:
+        v = c.let(source[i, k])
+        y[i, k] = where(v != v if old != old else v == old, values[k], v)
+
+
+def one_hot_encoder(c: Code, a, x: Tensor) -> None:
+    """A column for each category: 1 where the element is it."""
+    c.require(a.cats_int64s is not None, "categories that are text")
+    cats = c.rom(np.asarray(a.cats_int64s, np.int64))
+    y = c.out[0].reshaped(x.size, cats.size)
+    with c.loop(x.size) as i, c.loop(cats.size) as k:
+        y[i, k] = cast(cast(x.flat[i], "int64") == cats[k], "float32")
+
+
+def _categories(node, types, values):
+    return [TensorType("float32", (*types[0].shape, len(node.attrs.get("cats_int64s") or node.attrs["cats_strings"])))]
+
+
+def feature_vectorizer(c: Code, a, *parts: Tensor) -> None:
+    """All columns beside each other, as floats."""
+    rows, start = c.out[0].shape[0], 0
+    for x in parts:
+        source = x.reshaped(rows, x.size // rows)
+        with c.loop(rows) as i, c.loop(source.shape[1]) as k:
+            c.out[0][i, k + start] = cast(source[i, k], "float32")
+        start += source.shape[1]
+
+
+def _joined(node, types, values):
+    rows = types[0].shape[0] if len(types[0].shape) > 1 else 1
+    return [TensorType("float32", (rows, sum(t.size // rows for t in types)))]
+
+
+def _as_float(node, types, values):
+    return [TensorType("float32", types[0].shape)]
 
 
 def label_encoder(c: Code, a, x: Tensor) -> None:
@@ -65,52 +128,6 @@ def _pairs(c: Code, a):
     c.require(keys.dtype != object and values.dtype != object, "strings")
     default = a.default_tensor if a.default_tensor is not None else a.default_float if values.dtype.kind == "f" else a.default_int64
     return keys, values, np.asarray(default).reshape(-1)[0].item()
-
-
-def linear_regressor(c: Code, a, x: Tensor) -> None:
-    """x w + b for each target."""
-    n, targets = x.shape[-1], a.targets
-    w = c.rom(np.asarray(a.coefficients, np.float32).reshape(targets, n))
-    b = c.rom(np.asarray(a.intercepts or [0.0] * targets, np.float32))
-    source, y = x.reshaped(x.size // n, n), c.out[0].reshaped(x.size // n, targets)
-    c.require(a.post_transform == "NONE", f"post_transform {a.post_transform}")
-    with c.loop(x.size // n) as i, c.loop(targets) as t:
-        y[i, t] = c.sum(n, lambda k, i=i, t=t: cast(source[i, k], "float32") * w[t, k], b[t], "float32")
-
-
-def tree_ensemble(c: Code, a, x: Tensor) -> None:
-    """Sums of leaf weights: from each root, left where the feature meets the node's condition."""
-    y, n = c.out[0], x.shape[-1]
-    c.require(a.post_transform == 0 and a.aggregate_function in (0, 1), "post_transform or aggregation other than a sum or a mean")
-    nodes, leaves = len(a.nodes_modes), len(a.leaf_weights)
-    c.require(set(np.asarray(a.nodes_modes).reshape(-1).tolist()) <= set(range(6)), "set membership in nodes")
-    tables = {k: c.rom(np.asarray(v).reshape(-1)) for k, v in {
-        "feature": np.asarray(a.nodes_featureids, np.int32), "split": np.asarray(a.nodes_splits, np.float32),
-        "mode": np.asarray(a.nodes_modes, np.uint8), "left": np.asarray(a.nodes_truenodeids, np.int32),
-        "right": np.asarray(a.nodes_falsenodeids, np.int32), "left_leaf": np.asarray(a.nodes_trueleafs, np.uint8),
-        "right_leaf": np.asarray(a.nodes_falseleafs, np.uint8), "root": np.asarray(a.tree_roots, np.int32),
-        "weight": np.asarray(a.leaf_weights, np.float32), "target": np.asarray(a.leaf_targetids, np.int32)}.items()}
-    source, out = x.reshaped(x.size // n, n), y.reshaped(x.size // n, a.n_targets)
-    c.fill(y, 0)
-    with c.loop(x.size // n) as i, c.loop(len(a.tree_roots)) as t:
-        at, leaf = c.var(tables["root"][t]), c.var(0, "int32")
-        # a tree of one leaf has a root whose branches are both that leaf
-        with c.loop(nodes):
-            with c.when(leaf == 0):
-                k = c.index(at, nodes, wrap=False)
-                v, s, mode = (c.let(z) for z in (cast(source[i, c.index(tables["feature"][k], n, wrap=False)], "float32"),
-                                                 tables["split"][k], tables["mode"][k]))
-                tests = (v <= s, v < s, v >= s, v > s, v == s, v != s)
-                yes = tests[-1]
-                for code in range(4, -1, -1):
-                    yes = where(mode == code, tests[code], yes)
-                yes = c.let(yes)
-                at.set(where(yes, tables["left"][k], tables["right"][k]))
-                leaf.set(cast(where(yes, tables["left_leaf"][k], tables["right_leaf"][k]), "int32"))
-        end = c.index(at, leaves, wrap=False)
-        target = c.index(tables["target"][end], a.n_targets, wrap=False)
-        weight = cast(tables["weight"][end], y.dtype)
-        out[i, target] = out[i, target] + (weight / float(len(a.tree_roots)) if a.aggregate_function == 0 else weight)
 
 
 def tf_idf(c: Code, a, x: Tensor) -> None:
@@ -149,27 +166,19 @@ def bit_cast(c: Code, a, x: Tensor) -> None:
         y[i] = source[i]
 
 
-def _targets(key: str):
-    def infer(node, types, values):
-        return [TensorType("float32", (types[0].size // types[0].shape[-1], node.attrs.get(key, 1)))]
-
-    return infer
-
-
 LABELS = {f"{side}_{kind}": None for side in ("keys", "values") for kind in ("tensor", "floats", "int64s", "strings")}
-TREES = ("leaf_targetids", "leaf_weights", "nodes_falseleafs", "nodes_falsenodeids", "nodes_featureids", "nodes_hitrates",
-         "nodes_missing_value_tracks_true", "nodes_modes", "nodes_splits", "nodes_trueleafs", "nodes_truenodeids", "tree_roots",
-         "membership_values")
 OPS = (
     written(ML + "Binarizer", binarizer, {"threshold": 0.0}, NUMBER),
-    written(ML + "ArrayFeatureExtractor", array_feature_extractor, {}, NUMBER),
-    written(ML + "Scaler", scaler, {"offset": None, "scale": None}, NUMBER),
+    written(ML + "ArrayFeatureExtractor", array_feature_extractor, {}, NUMBER, infer=_extracted),
+    written(ML + "Scaler", scaler, {"offset": None, "scale": None}, NUMBER, infer=_as_float),
     written(ML + "LabelEncoder", label_encoder, LABELS | {"default_float": -0.0, "default_int64": -1, "default_string": "_Unused",
                                                           "default_tensor": None}, FLOAT + INTEGER),
-    written(ML + "LinearRegressor", linear_regressor, {"coefficients": None, "intercepts": None, "post_transform": "NONE",
-                                                       "targets": 1}, NUMBER, infer=_targets("targets")),
-    written(ML + "TreeEnsemble", tree_ensemble, dict.fromkeys(TREES) | {"aggregate_function": 1, "n_targets": 1,
-                                                                        "post_transform": 0}, FLOAT, infer=_targets("n_targets")),
+    written(ML + "Normalizer", normalizer, {"norm": "MAX"}, NUMBER, infer=_as_float),
+    written(ML + "Imputer", imputer, {"imputed_value_floats": None, "imputed_value_int64s": None, "replaced_value_float": 0.0,
+                                      "replaced_value_int64": 0}, NUMBER,
+            infer=lambda node, types, values: [types[0]]),
+    written(ML + "OneHotEncoder", one_hot_encoder, {"cats_int64s": None, "zeros": 1}, NUMBER, infer=_categories),
+    written(ML + "FeatureVectorizer", feature_vectorizer, {"inputdimensions": None}, NUMBER, infer=_joined),
     written("TfIdfVectorizer", tf_idf, {"max_gram_length": 1, "max_skip_count": 0, "min_gram_length": 1, "mode": "TF",
                                         "ngram_counts": None, "ngram_indexes": None, "pool_int64s": None, "pool_strings": None,
                                         "weights": None}, ("int32", "int64")),

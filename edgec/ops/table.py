@@ -20,15 +20,18 @@ from . import (
     reduce,
     sampling,
     scalar,
+    scores,
     selecting,
     signal,
     softmax,
+    svm,
+    trees,
     windows,
 )
 from .base import Lowering, Op
 
 FAMILIES = (conv, gemm, pool, softmax, elementwise, movement, reduce, quantised, windows, linear, recurrent, selecting,
-            sampling, signal, ml, custom)
+            sampling, signal, ml, scores, trees, svm, custom)
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 OPS |= {name: quantised.by_type(OPS[name]) for name in quantised.INTEGER}
 
