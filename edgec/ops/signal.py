@@ -1,56 +1,124 @@
-"""Fourier transforms: radix 2 in n log n steps for powers of two, sums for other lengths; float32 tables of exact angles."""
+"""Fourier transforms: a kernel in n log n steps for powers of two, sums for other lengths; float32 tables of exact
+angles."""
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from ..ir import TensorType
-from .code import Code, Tensor, inside, select, written
+from ..loops import Call, Ref
+from .code import Code, Index, Tensor, inside, select, written
 from .nest import axis_of, require
 from .scalar import FLOAT, E, cast, lift, where
 
-
-def _angles(c: Code, n: int, sign: int) -> tuple[Tensor, Tensor]:
-    """cos and sin of sign * 2 pi k / n for k < n."""
-    phase = sign * 2 * np.pi * np.arange(n) / n
-    return c.rom(np.cos(phase).astype(np.float32)), c.rom(np.sin(phase).astype(np.float32))
+Pair = tuple[E, E]  # real and imaginary part
 
 
-def transform(c: Code, n: int, inverse: bool, read, write, count: int) -> None:
-    """write(k, real, imaginary) for the first `count` terms of the transform of read(i) -> (real, imaginary), i < n."""
-    cos, sin = _angles(c, n, 1 if inverse else -1)
-    gain = 1 / n if inverse else 1.0
+def transform(c: Code, n: int, inverse: bool, read: Callable[[Index], Pair], write: Callable[..., None], count: int,
+              real: bool = False) -> None:
+    """write(k, real, imaginary) for the first `count` terms of the transform of read(i) -> (real, imaginary), i < n.
+    real: all imaginary parts are 0."""
+    gain = np.float32(1 / n)
 
-    def scaled(v: E) -> E:
-        return v * gain if inverse else v
+    def scaled(k, p: E, q: E) -> None:
+        write(k, p * gain, q * gain)
 
-    re, im = c.scratch("float32", n), c.scratch("float32", n)
-    if n & (n - 1):
-        with c.loop(n) as i:
-            re[i], im[i] = read(i)
+    if n < 2 or n & (n - 1):
+        _sums(c, n, 1 if inverse else -1, read, scaled if inverse else write, count)
+    elif inverse:  # the transform of the values with their parts exchanged, exchanged again
+        z = _fast(c, n, 1, lambda i: read(i)[::-1])
         with c.loop(count) as k:
-            total = [c.var(lift(0, "float32")) for _ in range(2)]
-            with c.loop(n) as i:
-                at = k * i % n if n * count < 2**31 else c.index(cast(E(k.expr), "int64") * cast(E(i.expr), "int64"), n)
-                p, q, u, v = (c.let(x) for x in (re[i], im[i], cos[at], sin[at]))
-                total[0].set(total[0] + (p * u - q * v))
-                total[1].set(total[1] + (p * v + q * u))
-            write(k, scaled(total[0]), scaled(total[1]))
-        return
+            scaled(k, z[k, 1], z[k, 0])
+    elif real and n >= 4 and count in (n // 2 + 1, n):
+        _fast_real(c, n, read, write, count == n)
+    else:
+        z = _fast(c, n, 1, read)
+        with c.loop(count) as k:
+            write(k, z[k, 0], z[k, 1])
+
+
+def _sums(c: Code, n: int, sign: int, read, write, count: int) -> None:
+    """Each term as a sum over all values."""
+    phase = sign * 2 * np.pi * np.arange(n) / n
+    cos, sin = c.rom(np.cos(phase).astype(np.float32)), c.rom(np.sin(phase).astype(np.float32))
+    re, im = c.scratch("float32", n), c.scratch("float32", n)
+    with c.loop(n) as i:
+        re[i], im[i] = read(i)
+    with c.loop(count) as k:
+        total = [c.var(lift(0, "float32")) for _ in range(2)]
+        with c.loop(n) as i:
+            at = k * i % n if n * count < 2**31 else c.index(cast(E(k.expr), "int64") * cast(E(i.expr), "int64"), n)
+            p, q, u, v = (c.let(x) for x in (re[i], im[i], cos[at], sin[at]))
+            total[0].set(total[0] + (p * u - q * v))
+            total[1].set(total[1] + (p * v + q * u))
+        write(k, *total)
+
+
+def _fast(c: Code, n: int, step: int, read) -> Tensor:
+    """The transform [n][2] of n values by the kernel, whose table is that of n * step values."""
     bits = n.bit_length() - 1
-    order = c.rom(np.array([int(f"{i:0{bits}b}"[::-1] or "0", 2) if bits else 0 for i in range(n)], np.min_scalar_type(n - 1)))
+    order = np.array([int(f"{i:0{bits}b}"[::-1], 2) for i in range(n)], np.min_scalar_type(n - 1))
+    table, order, z = c.rom(turns(n * step)), c.rom(order), c.scratch("float32", n, 2)
     with c.loop(n) as i:
         to = c.index(order[i], n, wrap=False)
-        re[to], im[to] = read(i)
-    for stage in range(bits):
-        half = 1 << stage
-        with c.loop(n // (2 * half)) as block, c.loop(half) as k:
-            low, high = c.let(block * (2 * half) + k), c.let(block * (2 * half) + k + half)
-            u, v = c.let(cos[k * (n // (2 * half))]), c.let(sin[k * (n // (2 * half))])
-            p, q, s, t = (c.let(x) for x in (re[low], im[low], re[high], im[high]))
-            x, y = c.let(s * u - t * v), c.let(s * v + t * u)
-            re[low], im[low], re[high], im[high] = p + x, q + y, p - x, q - y
-    with c.loop(count) as k:
-        write(k, scaled(re[k]), scaled(im[k]))
+        z[to, 0], z[to, 1] = read(i)
+
+    def meaning(args, get, put):
+        put(args[0], fft(get(args[0])[:2 * n].reshape(n, 2), get(args[1]).reshape(-1, 2), step))
+
+    c.emit(Call("fft_f32", {"n": n, "step": step}, (Ref(z.buffer), Ref(table.buffer)), (z.buffer,), meaning))
+    return z
+
+
+def _fast_real(c: Code, n: int, read, write, mirrored: bool) -> None:
+    """Even and odd values as the two parts of one transform of half the length, taken apart again."""
+    m = n // 2
+    z = _fast(c, m, 2, lambda j: (read(j * 2)[0], read(j * 2 + 1)[0]))
+    table = c.rom(turns(n))
+    write(0, z[0, 0] + z[0, 1], lift(0, "float32"))
+    with c.loop(m, start=1) as k:
+        p, q, u, v = (c.let(x) for x in (z[k, 0], z[k, 1], z[m - k, 0], z[m - k, 1]))
+        even, odd = (c.let((p + u) * 0.5), c.let((q - v) * 0.5)), (c.let((q + v) * 0.5), c.let((u - p) * 0.5))
+        cos, sin = c.let(table[k, 0]), c.let(table[k, 1])
+        x, y = c.let(even[0] + (odd[0] * cos - odd[1] * sin)), c.let(even[1] + (odd[0] * sin + odd[1] * cos))
+        write(k, x, y)
+        if mirrored:
+            write(n - k, x, -y)
+    write(m, z[0, 0] - z[0, 1], lift(0, "float32"))
+
+
+def turns(n: int) -> np.ndarray:
+    """cos and -sin of 2 pi k / n, float32 [3/4 n][2]: the factors of fft_f32."""
+    phase = 2 * np.pi * np.arange(3 * n // 4) / n
+    return np.stack([np.cos(phase), -np.sin(phase)], 1).astype(np.float32)
+
+
+def fft(z: np.ndarray, w: np.ndarray, step: int) -> np.ndarray:
+    """What fft_f32 computes, with its order of operations. z: float32 [n][2], bits of the index reversed."""
+    n = len(z)
+
+    def merged(a, b, c, d):
+        (sr, si), (er, ei) = (a[0] + b[0], a[1] + b[1]), (a[0] - b[0], a[1] - b[1])
+        (tr, ti), (fr, fi) = (c[0] + d[0], c[1] + d[1]), (c[0] - d[0], c[1] - d[1])
+        return (sr + tr, si + ti), (er + fi, ei - fr), (sr - tr, si - ti), (er - fi, ei + fr)
+
+    def times(v, u):
+        return v[0] * u[:, 0] - v[1] * u[:, 1], v[0] * u[:, 1] + v[1] * u[:, 0]
+
+    h = 1
+    if n.bit_length() % 2 == 0:
+        pairs = z.reshape(-1, 2, 2)
+        z, h = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], 1).reshape(n, 2), 2
+    while h < n:
+        k = np.arange(h) * (n // (4 * h)) * step
+        a, b, c, d = (np.moveaxis(x, 2, 0) for x in np.moveaxis(z.reshape(-1, 4, h, 2), 1, 0))
+        if h > 1:
+            b, c, d = times(b, w[2 * k]), times(c, w[k]), times(d, w[3 * k])
+        z = np.stack([np.stack(v, -1) for v in merged(a, b, c, d)], 1).reshape(n, 2)
+        h *= 4
+    return z
 
 
 def dft(c: Code, a, x: Tensor, length: Tensor | None = None, axis: Tensor | None = None) -> None:
@@ -80,14 +148,15 @@ def dft(c: Code, a, x: Tensor, length: Tensor | None = None, axis: Tensor | None
                 return where(ok, part(j, 0), zero), where(ok, part(j, 1), zero) * imaginary
             if n <= have:
                 return part(i, 0), part(i, 1)
-            ok = inside(i, have)
-            return tuple(where(ok, part(i, w), lift(0, "float32")) for w in (0, 1))
+            at = c.let(i)
+            ok = inside(at, have)
+            return tuple(where(ok, part(at, w), lift(0, "float32")) for w in (0, 1))
 
         def write(i, p, q):
             for which, v in enumerate((p, q)[:y.shape[-1]]):
                 y[(*head, i, *tail, which)] = v
 
-        transform(c, n, bool(a.inverse), read, write, y.shape[k])
+        transform(c, n, bool(a.inverse), read, write, y.shape[k], x.shape[-1] == 1)
 
 
 def stft(c: Code, a, signal: Tensor, frame_step: Tensor, window: Tensor | None = None, frame_length: Tensor | None = None) -> None:
@@ -104,7 +173,7 @@ def stft(c: Code, a, signal: Tensor, frame_step: Tensor, window: Tensor | None =
             y[b, frame, k, 0] = p
             y[b, frame, k, 1] = q
 
-        transform(c, n, False, read, write, y.shape[2])
+        transform(c, n, False, read, write, y.shape[2], signal.shape[-1] == 1)
 
 
 def _stft_infer(node, types, values):
@@ -115,7 +184,7 @@ def _stft_infer(node, types, values):
     return [TensorType(types[0].dtype, (batch, frames, n // 2 + 1 if node.attrs.get("onesided", 1) else n, 2))]
 
 
-OPS = (
+OPS = tuple(replace(op, kernels=("fft_f32",)) for op in (
     written("DFT", dft, {"axis": -2, "inverse": 0, "onesided": 0}, FLOAT, static=(1, 2)),
     written("STFT", stft, {"onesided": 1}, FLOAT, static=(1, 3), infer=_stft_infer),
-)
+))
