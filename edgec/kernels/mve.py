@@ -66,7 +66,7 @@ def _dwconv(p: Params, w: Array, bias: Array, mult: Array) -> Packing | None:
     dilation becomes columns of zeros: up to 3x3 by 2 a window is one vector still."""
     kh, kw, dilation, m = p["kh"], p["kw"], p["dilation_w"], p["mult"]
     dense = np.zeros((len(w), kh, (kw - 1) * dilation + 1), np.int8)
-    dense[..., ::dilation] = w
+    dense[..., ::dilation] = w.reshape(-1, kh, kw)
     taps, columns = dense[0].size, (p["out_w"] - 1) * p["stride_w"] + dense.shape[2]
     if (SPREAD - 1) * columns * kh >= 2**16:
         return None
