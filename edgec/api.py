@@ -354,8 +354,11 @@ def _widths(
         stats = pipeline.compile_graph(graph, target, goal="ram", name="trial").stats
         return (ram is None or stats["arena_bytes"] <= ram) and (flash is None or stats["weights_bytes"] <= flash)
 
+    def prices(graph: Graph) -> mixed.Prices:
+        return mixed.Prices(*pipeline.prices(graph, target))
+
     with _phase(tell, "widths") as phase:
-        bits, trials = mixed.choose_widths(done, dataset, recipe.io, recipe.bits, max_drop, fits, _progress(tell))
+        bits, trials = mixed.choose_widths(done, dataset, recipe.io, recipe.bits, max_drop, fits, prices, flash, _progress(tell))
         phase["info"] = ", ".join(f"{n}: {w}" for n, w in bits.items()) or "8x8 everywhere"
     return bits, tuple(map(_plain, trials))
 

@@ -293,6 +293,21 @@ def _planned(program: Program, board: Board | None, dump, work: int = placement.
     return program
 
 
+def prices(graph: Graph, board: Board) -> tuple[float, int, dict[str, tuple[float, int]]]:
+    """(modelled cycles of a run, bytes of constants, both by ONNX node for the step that it is part of) of goal "ram",
+    every layer on whole tensors."""
+    _, graph = _passed(graph, _dumper(None))
+    program = _lowered(graph, narrowed(graph, board, "ram", None), (), frozenset(), _dumper(None))
+    steps = [(s, cost.step_cycles(s), _constants(program, s)) for s in program.steps]
+    nodes = {o: (cycles, flash) for s, cycles, flash in steps for o in s.origin}
+    return sum(c for _, c, _ in steps), sum(b.nbytes for b in program.buffers.values() if b.place == "rom"), nodes
+
+
+def _constants(program: Program, step: Function) -> int:
+    """Bytes of the constants that a step reads."""
+    return sum(program.buffers[b].nbytes for b in set(plan.touched(step.body)) if program.buffers[b].place == "rom")
+
+
 def _meta(graph: Graph, board: Board, c_name: str) -> emit.Meta:
     def tensor(name: str) -> emit.TensorInfo:
         t = graph.type(name)
@@ -319,14 +334,11 @@ def _type(b: Buffer) -> TensorType:
 
 def _stats(graph: Graph, program: Program, meta: emit.Meta) -> dict:
     """What reports need: totals and one entry per step."""
-    def weights(step) -> int:
-        return sum(program.buffers[b].nbytes for b in set(plan.touched(step.body)) if program.buffers[b].place == "rom")
-
     steps, tensors = [], {n: t.type for g in graphs(graph) for n, t in g.tensors.items()}
     for s, alive, functions in zip(program.steps, plan.alive_in_steps(program), emit.functions(program, meta), strict=True):
         t = tensors[s.outputs[0]] if s.outputs else _type(program.buffers[s.result]) if s.result else TensorType("uint8", (0,))
         kernels = list(dict.fromkeys(c.kernel for c in loop_verify.statements(s.body) if isinstance(c, Call)))
         steps.append({"name": s.name, "op": s.op, "control": s.control, "origin": list(s.origin), "macs": s.macs, "kernel": " + ".join(kernels),
-                      "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes, "weights_bytes": weights(s), "alive_bytes": alive, **functions})
+                      "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes, "weights_bytes": _constants(program, s), "alive_bytes": alive, **functions})
     return {"arena_bytes": program.arena_bytes, "lower_bound": program.lower_bound, "macs": sum(s.macs for s in program.steps),
             "weights_bytes": sum(b.nbytes for b in program.buffers.values() if b.place == "rom"), "steps": steps}

@@ -137,11 +137,12 @@ def write(folder: Path, cases: Sequence[Case]) -> Path:
         before, args = [], []
         for j, a in enumerate(c.args):
             if isinstance(a, str):
-                args.append({"out": "out", "scratch": "scratch"}[a])
+                typed = a == "out" and c.expected is not None and c.expected.dtype == np.int16
+                args.append("(int16_t *)(void *)out" if typed else {"out": "out", "scratch": "scratch"}[a])
             elif isinstance(a, int):
                 args.append(str(a))
             elif isinstance(a, list):
-                before.append(f"const int8_t *a{j}[] = {{{', '.join(f'own({array(r)}, {r.nbytes})' for r in a)}}};")
+                before.append(f"const {a[0].dtype.name}_t *a{j}[] = {{{', '.join(f'own({array(r)}, {r.nbytes})' for r in a)}}};")
                 args.append(f"a{j}")
             else:
                 args.append(f"own({array(a)}, {np.asarray(a).nbytes})")

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from edgec import cli, compare, onnx_in, pipeline
+from edgec import board, cli, compare, onnx_in, pipeline
 from edgec.data import Dataset, as_model_input, load
 from edgec.errors import UsageError
 from edgec.ir import Graph
 from edgec.onnx_out import to_onnx
 from edgec.quantisation import mixed, sensitivity
+from edgec.quantisation.mixed import Option
 from edgec.quantisation.quantise import quantise_model
 from edgec.quantisation.recipe import IMPROVEMENTS, Recipe
 from edgec.quantisation.simulate import float_values
@@ -28,22 +29,28 @@ def quiet(what, done, total):
     pass
 
 
+def prices(graph):
+    return mixed.Prices(*pipeline.prices(graph, board.load("cortex-m4")))
+
+
 # ---- the knapsack ----
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 50), st.integers(1, 50), st.integers(1, 50), st.integers(1, 50)), max_size=6))
-def test_the_front_is_what_all_assignments_give(items):
-    choices = [[(f"n{k}", "16x8", a, b), (f"n{k}", "float", c, d), (f"n{k}", "8x8", 0, 60)]
-               for k, (a, b, c, d) in enumerate(items)]
+@given(st.lists(st.tuples(*[st.integers(1, 50)] * 4, st.integers(-9, 9), st.integers(-9, 9)), max_size=5), st.integers(-30, 30))
+def test_the_front_is_what_all_assignments_give(items, room):
+    choices = [[Option(f"n{k}", "16x8", a, b, f), Option(f"n{k}", "float", c, d, g), Option(f"n{k}", "8x8", 0, 60)]
+               for k, (a, b, c, d, f, g) in enumerate(items)]
     error = 7.0
-    every = [(sum(o[2] for o in taken), error + sum(o[3] for o in taken)) for taken in itertools.product(*choices)]
+    every = [(sum(o.cost for o in taken), error + sum(o.error for o in taken)) for taken in itertools.product(*choices)
+             if sum(o.flash for o in taken) <= room]
     best = {(c, e) for c, e in every if not any((c2 <= c and e2 < e) or (c2 < c and e2 <= e) for c2, e2 in every)}
-    front = mixed.pareto(choices, error)
+    front = mixed.pareto(choices, error, room)
     assert {(c, e) for c, e, _ in front} == best
     for cost, left, widths in front:
-        taken = [o for c in choices for o in c if widths.get(o[0], "8x8") == o[1]]
-        assert (sum(o[2] for o in taken), error + sum(o[3] for o in taken)) == (cost, left)
+        taken = [o for c in choices for o in c if widths.get(o.node, "8x8") == o.width]
+        assert (sum(o.cost for o in taken), error + sum(o.error for o in taken)) == (cost, left)
+        assert sum(o.flash for o in taken) <= room
 
 
 # ---- a network that is hard on purpose ----
@@ -85,7 +92,7 @@ def test_mixed_precision_recovers_a_hard_network(digits):
     g, calibration, test = digits
     test = test.first(200)
     done = quantise_model(g, calibration.first(100), PLAIN)
-    bits, trials = mixed.choose_widths(done, calibration.first(100), "int8", {}, 0.005, lambda q: True, quiet)
+    bits, trials = mixed.choose_widths(done, calibration.first(100), "int8", {}, 0.005, lambda q: True, prices, None, quiet)
     before = accuracy(done.graph, test)
     recipe = Recipe("minmax", without=IMPROVEMENTS, bits=bits)
     after = accuracy(quantise_model(g, calibration.first(100), recipe).graph, test)
@@ -104,15 +111,28 @@ def test_budgets_exclude_assignments(digits):
 
     few = calibration.first(40)
     with pytest.raises(UsageError, match="within --ram and --flash"):
-        mixed.choose_widths(done, few, "int8", {}, 0.005, lambda q: False, quiet)
+        mixed.choose_widths(done, few, "int8", {}, 0.005, lambda q: False, prices, None, quiet)
     with pytest.raises(UsageError, match="no assignment of widths keeps the drop below 0.5 %"):
-        mixed.choose_widths(done, few, "int8", {n.origin[0]: "8x8" for n in g.nodes}, 0.005, lambda q: True, quiet)
+        mixed.choose_widths(done, few, "int8", {n.origin[0]: "8x8" for n in g.nodes}, 0.005, lambda q: True, prices, None, quiet)
 
     def fits(q: Graph) -> bool:      # no room for float weights
         return all(q.const(n.inputs[1]) is None for n in q.nodes if n.op in ("Conv", "Gemm"))
 
-    bits, trials = mixed.choose_widths(done, few, "int8", {}, 0.1, fits, quiet)
+    bits, trials = mixed.choose_widths(done, few, "int8", {}, 0.1, fits, prices, None, quiet)
     assert set(bits.values()) == {"16x8"} and any(not t.fits for t in trials)
+
+
+def test_flash_makes_weights_narrow(digits):
+    """Three quarters of the flash of int8: some layers go to 4 bits, and the budget holds."""
+    g, few = pipeline.simplify(onnx_in.load(EXAMPLES / "digits_cnn.onnx")), digits[1].first(40)
+    done = quantise_model(g, few, PLAIN)
+    whole = prices(done.graph).flash
+    bits, _ = mixed.choose_widths(done, few, "int8", {}, 1.0, lambda q: True, prices, 3 * whole // 4, quiet)
+    lifted = sensitivity.Lifted(done, few, "int8", {})
+    assert "8x4" in bits.values() and prices(lifted.graph(bits)).flash <= 3 * whole // 4
+    assert len(bits) < len(sensitivity.widenable(done.float, done.plan))
+    with pytest.raises(UsageError, match="within --ram and --flash"):
+        mixed.choose_widths(done, few, "int8", {}, 1.0, lambda q: True, prices, whole // 4, quiet)
 
 
 def test_the_report_names_the_layer_and_the_remedy(digits):

@@ -64,7 +64,7 @@ def test_sixteen_bits_are_better_than_eight():
     found = []
     for bits in ({}, WIDE):
         q = quantise_model(g, data, Recipe("minmax", without=IMPROVEMENTS, bits=bits)).graph
-        found.append(snr(want, Simulator(data, {}).values(q, ["f"])["f"].reshape(want.shape)))
+        found.append(snr(want, Simulator(data, g, {}).values(q, ["f"])["f"].reshape(want.shape)))
     assert found[1] > found[0] + 2
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..fixed import Multiplier, bounds, multiplier, requant
 from ..ir import Graph, Node
-from ..kernels import c99, dsp
+from ..kernels import c99, dsp, wide
 from ..kernels.choice import Offer, Packed, conv_offer, integer_kernel, plane_kernel, plane_offer, winograd_kernel
 from ..kernels.dwplane import Plane, cut, in_place
 from ..loops import Bin, Call, Const, Fn, For, If, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
@@ -116,7 +116,7 @@ def faster(graph: Graph, isa: tuple[str, ...]) -> dict[str, Offer]:
     """By output tensor: the convolutions that kernels for whole tensors could compute faster, for more flash."""
     offers = {}
     for node in graph.nodes if "dsp" in isa else ():
-        if node.op != "Conv" or graph.type(node.inputs[0]).q is None or not fits_kernels(graph, node):
+        if node.op != "Conv" or graph.type(node.inputs[0]).q is None or not fits_bytes(graph, node):
             continue
         x_t, w_t, y_t = graph.type(node.inputs[0]), graph.type(node.inputs[1]), graph.type(node.outputs[0])
         win = _window(node, x_t.shape, w_t.shape)
@@ -168,6 +168,8 @@ def _packed(ctx: Lowering, node: Node, win: Window, fast: bool = False, rows: in
         bias = np.zeros(oc, np.float32) if bias is None else bias.astype(np.float32)
         packed = c99.blocked(w, c99.CONV, params["groups"]) if kind == "conv" else w.reshape(oc, *w.shape[1:3]).transpose(1, 2, 0)
         return Packed(f"{kind}_f32", (("weights", packed), ("bias", bias)), None, params | {"flo": float(lo), "fhi": float(hi)})
+    if "int16" in (x_t.dtype, y_t.dtype):
+        return wide_kernel(ctx.graph, node, kind, params)
     folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
     lo, hi = bounds(y_t.q, node.attrs.get("clip"))
     params |= {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
@@ -198,7 +200,7 @@ def _emit(ctx: Lowering, node: Node, win: Window, packed: Packed):
     ctx.macs(x_t.shape[0] * oh * ow * w_t.size)
     weights = [ctx.rom(data, hint) for hint, data in packed.weights]
     count = (packed.rows - 1) * win.strides[0] + win.kernel[0]
-    fill = np.float32(0) if x_t.q is None else np.int8(x_t.q.zero_point)
+    fill = np.float32(0) if x_t.q is None else np.dtype(x_t.dtype).type(x_t.q.zero_point)
     pad = ctx.rom(np.full(width * c, fill), "pad") if any(win.pads) or _reaches_out(win) else ""
     meaning = _meaning(node, win, *_constants(ctx.graph, node), (x_t, w_t, y_t), len(weights))
     working = ctx.scratch(scratch, kernel) if scratch else ""
@@ -221,13 +223,38 @@ def _reaches_out(win: Window) -> bool:
 
 
 def fits_kernels(graph: Graph, node: Node) -> bool:
-    """The kernels take int8 activations and weights, int32 accumulators and output scales below 1/4; anything else is a
-    loop nest."""
+    """The kernels take int8 and int16 activations with int8 weights, accumulators and output scales within their reach;
+    anything else is a loop nest."""
+    return fits_bytes(graph, node) or _wide_parts(graph, node) is not None
+
+
+def fits_bytes(graph: Graph, node: Node) -> bool:
+    """int8 activations and weights, int32 accumulators, output scales below 1/4."""
     x_t, w_t, y_t = graph.type(node.inputs[0]), graph.type(node.inputs[1]), graph.type(node.outputs[0])
     w, bias = _constants(graph, node)
     folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
     narrow = x_t.dtype == y_t.dtype == "int8" and w.dtype == np.int8
     return narrow and mul_.pre == 0 and accumulator_bound(w, folded) < 2**31
+
+
+def _wide_parts(graph: Graph, node: Node) -> tuple[Array, Multiplier] | None:
+    """Folded bias and multiplier of a layer with int16 input or output that kernels compute; None of any other."""
+    x_t, w_t, y_t = graph.type(node.inputs[0]), graph.type(node.inputs[1]), graph.type(node.outputs[0])
+    w, bias = _constants(graph, node)
+    folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
+    return (folded, mul_) if wide.accepts((x_t.dtype, y_t.dtype), w, folded, mul_.pre) is None else None
+
+
+def wide_kernel(graph: Graph, node: Node, kind: str, params: dict[str, int]) -> Packed:
+    """The kernel of a layer with int16 input or output. params: its geometry, as of conv_s8, dwconv_s8 or fc_s8."""
+    x_t, y_t = graph.type(node.inputs[0]), graph.type(node.outputs[0])
+    folded, mul_ = _wide_parts(graph, node)
+    lo, hi = bounds(y_t.q, node.attrs.get("clip"), y_t.dtype)
+    params = params | {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
+    w = graph.const(node.inputs[1])
+    kernel, constants, scratch, params = wide.packed(kind, params, (x_t.dtype, y_t.dtype), w, folded, mul_.m, mul_.pre,
+                                                     int(x_t.q.zero_point))
+    return Packed(kernel, constants, scratch, params)
 
 
 def integer_nest(ctx: Lowering, node: Node, win: Window, n: int) -> list[Stmt]:

@@ -5,15 +5,17 @@ everything else is a MatMul.
 """
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from ..fixed import bounds, multiplier, requant
-from ..ir import Node
+from ..ir import Graph, Node
 from ..kernels import c99
-from ..kernels.choice import integer_kernel
+from ..kernels.choice import Packed, integer_kernel
 from ..loops import Bin, Call, Const, For, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
 from .base import Lowering, Op
-from .conv import fits_kernels, integer_nest, integer_parts, requant_expr
+from .conv import fits_kernels, integer_nest, integer_parts, requant_expr, wide_kernel
 from .spatial import Window
 
 
@@ -49,10 +51,8 @@ def lower_gemm(ctx: Lowering, node: Node) -> list[Stmt]:
         kernel = f"{kind}_f32"
         weights = [ctx.rom(c99.blocked(w, c99.FC if m == 1 else c99.CONV), "weights"), ctx.rom(np.zeros(n, np.float32) if bias is None else bias.astype(np.float32), "bias")]
     else:
-        folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
-        lo, hi = bounds(y_t.q, node.attrs.get("clip"))
-        params |= {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
-        best = integer_kernel(kind, ctx.isa, params, w.reshape(n, 1, 1, k), folded.astype(np.int32), mul_.m, kind in ctx.unrolled)
+        chosen = wide_kernel if "int16" in (x_t.dtype, y_t.dtype) else partial(_byte_kernel, ctx)
+        best = chosen(ctx.graph, node, kind, params)
         kernel, params, weights = best.kernel, best.params, [ctx.rom(data, hint) for hint, data in best.weights]
         scratch = [] if best.scratch is None else [ctx.scratch(best.scratch, kernel) if best.scratch else ctx.buffer(node.outputs[0])]
     x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])
@@ -63,6 +63,16 @@ def lower_gemm(ctx: Lowering, node: Node) -> list[Stmt]:
         write(args[len(source) + len(weights)], reference_gemm(node, [value, w, bias], [x_t, w_t], [y_t])[0].reshape(-1))
 
     return [Call(kernel, params, (*source, *map(Ref, weights), Ref(y), *map(Ref, scratch)), (y, *scratch), meaning)]
+
+
+def _byte_kernel(ctx: Lowering, graph: Graph, node: Node, kind: str, params: dict[str, int]) -> Packed:
+    """Of int8 input and output."""
+    x_t, w_t, y_t = graph.type(node.inputs[0]), graph.type(node.inputs[1]), graph.type(node.outputs[0])
+    w, bias = graph.const(node.inputs[1]), graph.const(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
+    folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
+    lo, hi = bounds(y_t.q, node.attrs.get("clip"))
+    params = params | {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
+    return integer_kernel(kind, ctx.isa, params, w.reshape(len(w), 1, 1, -1), folded.astype(np.int32), mul_.m, kind in ctx.unrolled)
 
 
 def reference_matmul(node, inputs, in_types, out_types):

@@ -1,14 +1,17 @@
 """Mixed precision: the cheapest widths, node by node, with which the network is good enough.
 
 What each node adds to the error in each width is measured with all others in float (`sensitivity.Lifted`); noise
-powers of independent roundings add, so what several add is taken to add too. Cost is time, in units of an int8
-multiply-accumulate. All assignments that no other beats in both are found exactly, by merging the nodes' choices one
-after the other and dropping what is dominated; then the cheapest that is good enough is found by measuring.
+powers of independent roundings add, so what several add is taken to add too. Time and flash of a node in a width are
+those of its step in a program whose nodes all have that width: modelled cycles, and the bytes of its constants. All
+assignments that no other beats in time, error and flash are found exactly, by merging the nodes' choices one after the
+other and dropping what is dominated; of those within the flash the cheapest that is good enough is found by measuring.
 """
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,14 +19,31 @@ from .. import compare
 from ..data import Dataset
 from ..errors import UsageError
 from ..ir import Graph, Node
-from .plan import LINEAR
 from .quantise import Progress, Quantised
 from .sensitivity import Lifted, widenable
 from .simulate import Simulator, float_values, snr_db
 
-# Time of a multiply-accumulate over that of the int8 kernels: the loop nest with 64-bit accumulators, and float.
-TIMES = {"8x8": 1.0, "16x8": 8.0, "float": 4.0}
-Option = tuple[str, str, float, float]        # node, width, cost, error added
+WIDTHS, NARROW = ("8x8", "16x8", "float"), "8x4"    # that nodes choose from; the last only where flash is limited
+
+
+class Option(NamedTuple):
+    """cost, flash: time and bytes more than in 8x8; error: added."""
+
+    node: str
+    width: str
+    cost: float
+    error: float
+    flash: int = 0
+
+
+class Prices(NamedTuple):
+    """Modelled cycles of a run and bytes of constants: of all, and of the step of each ONNX node."""
+
+    cycles: float
+    flash: int
+    nodes: Mapping[str, tuple[float, int]]
+
+
 MOST_ASSIGNMENTS = 4000      # that are kept while merging: beyond this, evenly spaced ones
 
 
@@ -47,46 +67,52 @@ class Trial:
     chosen: bool
 
 
-def pareto(choices: Sequence[Sequence[Option]], error: float) -> list[tuple[float, float, dict]]:
-    """All undominated (cost, error, widths), cheapest first. choices: for each node its options, of which it takes
-    exactly one; 8x8 is not mentioned in the widths. error: what there is besides."""
-    front: list[tuple[float, float, dict]] = [(0.0, error, {})]
+def pareto(choices: Sequence[Sequence[Option]], error: float, room: float = np.inf) -> list[tuple[float, float, dict]]:
+    """All undominated (cost, error, widths) of at most `room` more flash, cheapest first. choices: for each node its
+    options, of which it takes exactly one; 8x8 is not mentioned in the widths. error: what there is besides."""
+    front: list[tuple[float, float, int, dict]] = [(0.0, error, 0, {})]
     for options in choices:
-        merged = [(c + cost, e + more, w if width == "8x8" else {**w, name: width})
-                  for name, width, cost, more in options for c, e, w in front]
-        merged.sort(key=lambda s: s[:2])
-        front, best = [], np.inf
-        for state in merged:
-            if state[1] < best:
-                front.append(state)
-                best = state[1]
+        merged = [(c + o.cost, e + o.error, f + o.flash, w if o.width == "8x8" else {**w, o.node: o.width})
+                  for o in options for c, e, f, w in front]
+        front = _undominated(merged)
         if len(front) > MOST_ASSIGNMENTS:
             spaced = np.unique(np.linspace(0, len(front) - 1, MOST_ASSIGNMENTS).astype(int))
             front = [front[k] for k in spaced]
-    return front
+    return [(c, e, w) for c, e, _, w in _undominated([(c, e, 0, w) for c, e, f, w in front if f <= room])]
 
 
-def macs(graph: Graph, node: Node) -> int:
-    """Multiply-accumulates of a Conv, Gemm or MatMul; elements of what another node makes."""
-    out = graph.type(node.outputs[0])
-    w = next((graph.const(i) for i in node.inputs[:2] if graph.const(i) is not None), None)
-    if node.op not in LINEAR or w is None:
-        return out.size
-    return w.size * out.size // (out.shape[1] if node.op == "Conv" else out.shape[-1])
+def _undominated(states: list[tuple[float, float, int, dict]]) -> list[tuple[float, float, int, dict]]:
+    """Those of (cost, error, flash, ...) that none is as good as in all three, by cost."""
+    kept, errors, flash = [], [], []    # of what is kept, the least flash by error: ascending, descending
+    for state in sorted(states, key=lambda s: s[:3]):
+        _, e, f, _ = state
+        k = bisect_right(errors, e)
+        if k and flash[k - 1] <= f:
+            continue
+        kept.append(state)
+        start = end = bisect_left(errors, e)
+        while end < len(errors) and flash[end] >= f:
+            end += 1
+        errors[start:end], flash[start:end] = [e], [f]
+    return kept
 
 
-def measured(done: Quantised, lifted: Lifted, progress: Progress) -> tuple[list[list[Option]], float]:
-    """Each node's options (name, width, cost, error added to the network whose other nodes are in float), and the error
-    with all of them in float."""
+def measured(done: Quantised, lifted: Lifted, widths: Sequence[str], prices: Callable[[Graph], Prices],
+             progress: Progress) -> tuple[list[list[Option]], float]:
+    """Each node's options, and the error of the network with all its nodes in float."""
     nodes = [n for n in widenable(done.float, done.plan) if n.origin[0] not in lifted.bits]
-    total = sum(macs(done.float, n) for n in nodes) or 1
-    exact = {n.origin[0]: "float" for n in nodes}
-    base = lifted.error(exact)
+    names = [n.origin[0] for n in nodes]
+    exact = dict.fromkeys(names, "float")
+    base, plain = lifted.error(exact), prices(lifted.graph({}))
+    price = {w: prices(lifted.graph(dict.fromkeys(names, w))).nodes if w != "8x8" else plain.nodes for w in widths}
     choices = []
-    for k, node in enumerate(nodes):
-        name, share = node.origin[0], macs(done.float, node) / total
-        errors = {w: lifted.error({**exact, name: w}) for w in TIMES}
-        choices.append([(name, w, (TIMES[w] - 1) * share, errors[w] - base) for w in TIMES])
+    for k, name in enumerate(names):
+        now, options = plain.nodes.get(name, (0.0, 0)), []
+        for w in widths:
+            cycles, flash = price[w].get(name, now)
+            error = lifted.error({**exact, name: w}) - base
+            options.append(Option(name, w, (cycles - now[0]) / plain.cycles, error, flash - now[1]))
+        choices.append(options)
         progress("measuring widths", k + 1, len(nodes))
     return choices, base
 
@@ -102,13 +128,17 @@ def drop(got: np.ndarray, want: np.ndarray, labels: np.ndarray | None) -> float:
 
 
 def choose_widths(done: Quantised, dataset: Dataset, io: str, bits: Mapping[str, str], most: float,
-                  fits: Callable[[Graph], bool], progress: Progress) -> tuple[Mapping[str, str], list[Trial]]:
+                  fits: Callable[[Graph], bool], prices: Callable[[Graph], Prices], flash: int | None,
+                  progress: Progress) -> tuple[Mapping[str, str], list[Trial]]:
     """The cheapest widths with a drop of at most `most` whose network `fits`, and what was tried on the way. bits: of
-    nodes that are decided already. UsageError: no assignment is good enough, or none of those fits.
+    nodes that are decided already; flash: bytes of constants that there may be. UsageError: no assignment is good
+    enough, or none of those fits.
 
-    Float weights take four times the memory: where nothing fits with them, the nodes share 8x8 and 16x8."""
+    A float layer's tensors take four times the RAM: where nothing fits with them, the nodes share the other widths."""
     lifted = Lifted(done, dataset, io, bits)
-    choices, base = measured(done, lifted, progress)
+    given = WIDTHS if flash is None else (*WIDTHS, NARROW)
+    choices, base = measured(done, lifted, given, prices, progress)
+    room = np.inf if flash is None else flash - prices(lifted.graph({})).flash
     outputs = done.float.outputs[:1]
     want = float_values(done.float, dataset, outputs)
     trials: list[Trial] = []
@@ -123,13 +153,13 @@ def choose_widths(done: Quantised, dataset: Dataset, io: str, bits: Mapping[str,
             trials.append(known)
         return known
 
-    for widths in (tuple(TIMES), ("8x8", "16x8")):
-        allowed = [[o for o in options if o[1] in widths] for options in choices]
-        front = [Assignment(w, c, snr_db(e)) for c, e, w in pareto(allowed, base)]
-        best = _cheapest(front, lambda a: tried(a).drop <= most)
+    for without in ("", "float"):
+        allowed = [[o for o in options if o.width != without] for options in choices]
+        front = [Assignment(w, c, snr_db(e)) for c, e, w in pareto(allowed, base, room)]
+        best = _cheapest(front, lambda a: tried(a).drop <= most) if front else None
         if best is not None and tried(best).fits:
             return best.widths, [replace(t, chosen=t.assignment is best) for t in trials]
-    least = min(t.drop for t in trials)
+    least = min((t.drop for t in trials), default=0.0)
     if least > most:
         raise UsageError(f"no assignment of widths keeps the drop below {100 * most:g} %; the best loses "
                          f"{100 * least:.2f} %", fix="allow more with --max-drop")

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import test_kernels_dsp as layers  # noqa: E402
 import test_kernels_narrow as narrow  # noqa: E402
+import test_kernels_wide as wide  # noqa: E402
 from kernels_m4 import C99, DSP, Candidate, Row, measure, small  # noqa: E402
 
 from edgec.kernels import cost  # noqa: E402
@@ -34,6 +35,23 @@ def conv(**shape) -> Iterator[Candidate]:
         few = narrow.narrowed(layer, bits)
         yield Candidate(f"conv_s8_narrow_dsp 8x{bits}", narrow.conv_case(*few), DSP, work)
         yield Candidate(f"conv_s8_narrow 8x{bits}", narrow.conv_case(*few, "c99"), C99, work)
+    yield from wider("conv", layer, work)
+
+
+def wider(kind: str, layer, work: int) -> Iterator[Candidate]:
+    """int16 activations, weights of 8 and 4 bits; and, by weights as large as can be, sums of 64 bits."""
+    for low, name in ((-127, "16x8"), (-8, "16x4")):
+        c = wide.case(kind, ("int16", "int16"), layer, low)
+        if kind != "dwconv" or low == -127:
+            yield Candidate(f"{c.kernel} {name}", c, C99, work)
+            yield Candidate(f"{c.kernel} {name} (dsp)", c, DSP, work)
+
+
+def dwconv(**shape) -> Iterator[Candidate]:
+    layer = small(layers.dwconv_layer(np.random.default_rng(5), **shape))
+    work = layer[0]["out_w"] * layer[3].size
+    yield Candidate("dwconv_s8_dsp", layers.dwconv_case(*layer), DSP, work)
+    yield from wider("dwconv", layer, work)
 
 
 def fc(k: int, n: int) -> Iterator[Candidate]:
@@ -43,6 +61,7 @@ def fc(k: int, n: int) -> Iterator[Candidate]:
         few = narrow.narrowed(layer, bits)
         yield Candidate(f"fc_s8_narrow_dsp 8x{bits}", narrow.fc_case(*few), DSP, n * k)
         yield Candidate(f"fc_s8_narrow 8x{bits}", narrow.fc_case(*few, "c99"), C99, n * k)
+    yield from wider("fc", layer, n * k)
 
 
 GRID = {
@@ -52,6 +71,8 @@ GRID = {
     "pointwise 64->64, 125 pixels": lambda: conv(in_w=125, in_c=64, out_c=64, kh=1, kw=1),
     "pointwise 16->32, 24 pixels": lambda: conv(in_w=24, in_c=16, out_c=32, kh=1, kw=1),
     "pointwise 256->256, 9 pixels": lambda: conv(in_w=9, in_c=256, out_c=256, kh=1, kw=1),
+    "depthwise 3x3 32, 24 wide": lambda: dwconv(in_w=24, in_c=32, kh=3, kw=3, pad=1),
+    "depthwise 3x3 s2 64, 12 wide": lambda: dwconv(in_w=12, in_c=64, kh=3, kw=3, stride=2, right=1),
     "fc 640->128": lambda: fc(640, 128),
     "fc 128->128": lambda: fc(128, 128),
     "fc 64->12": lambda: fc(64, 12),
