@@ -121,12 +121,21 @@ class Node:
         return f"{', '.join(self.outputs)} = {self.op}({', '.join(self.inputs)}){' {' + attrs + '}' if attrs else ''}"
 
 
+@dataclass(frozen=True)
+class Alike:
+    """Float tensors that stand for the same thing at different times: they take one scale when they are quantised, with
+    so many bits where all that touch them can."""
+
+    tensors: tuple[str, ...]
+    bits: int
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """tensors: every edge by name, constants among them; inputs/outputs: names in the model's order. counts: of outputs
     whose size data decide: (the tensor that holds the number of entries, their axis). state: pairs (input, output) that
     are kept between runs: a run reads as input what the run before gave as output. labels: of outputs that are numbers of texts:
-    these texts."""
+    these texts. alike: what quantisation ties together."""
 
     name: str
     nodes: tuple[Node, ...]
@@ -137,6 +146,7 @@ class Graph:
     counts: Mapping[str, tuple[str, int]] = field(default_factory=lambda: MappingProxyType({}))
     state: tuple[tuple[str, str], ...] = ()
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    alike: tuple[Alike, ...] = ()
 
     @property
     def given(self) -> tuple[str, ...]:

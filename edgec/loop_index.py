@@ -255,6 +255,8 @@ def _function(e: Fn, args: list[Measure]) -> Measure:
         case "cast" if e.dtype == "bool":
             return Measure(e.dtype, (int(lo > 0 or hi < 0), int((lo, hi) != (0, 0))), safe)
         case "cast":
+            if not safe and full[1] < 2**31 - 1:    # an element of a tensor, as if it were stored and loaded
+                return Measure(e.dtype, full)
             return Measure(e.dtype, x if full[0] <= lo and hi <= full[1] else full, safe)
         case "not":
             return Measure(e.dtype, (1 - hi, 1 - lo), safe)

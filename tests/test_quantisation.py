@@ -155,7 +155,7 @@ def test_rounding_lowers_the_error_of_the_layer_on_other_samples(group, bits):
     p = plan(g, "int8", {"the_y": f"8x{bits}"})
     s = scales(g, p, {t: choose(v, "minmax") for t, v in statistics.collect_statistics(g, fit).tensors.items()})
     x, step = fit.inputs["x"], s.weights[node].scale.astype(np.float64).reshape(-1, 1, 1, 1)
-    rounded = refine.refine_layer(g, p, s, node, x, x, rounding=True, bias=True)
+    rounded = refine.refine_layer(g, p, s, [node], [x], [x], rounding=True, bias=True)
     whole = rounded.values[node]
     assert (np.abs(whole - g.const("w") / step) < 1 + 1e-6).all() and np.abs(whole).max() < 2 ** (bits - 1)
 

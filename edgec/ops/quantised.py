@@ -19,8 +19,12 @@ def reference_lut(node, inputs, in_types, out_types):
 
 
 def lower_lut(ctx: Lowering, node: Node) -> list[Stmt]:
-    ctx.inplace(node.outputs[0], node.inputs[0])
     n = ctx.type(node.inputs[0]).size
+    if ctx.type(node.outputs[0]).dtype == "int16":
+        x, table = (Load(ctx.buffer(node.inputs[0]), Var("i"), "int8"), ctx.buffer(node.inputs[1]))
+        value = Load(table, Bin("+", cast(x, "int32"), Const(128)), "int16")
+        return [For("i", Const(0), Const(n), (Store(ctx.buffer(node.outputs[0]), Var("i"), value),))]
+    ctx.inplace(node.outputs[0], node.inputs[0])
     return _emit_lut(ctx, node, n)(Const(0), (At(ctx.buffer(node.inputs[0])),), At(ctx.buffer(node.outputs[0])))
 
 
@@ -39,7 +43,7 @@ def _emit_lut(ctx: Lowering, node: Node, n: int):
 
 
 def lut_rows(graph: Graph, node: Node) -> RowShape | None:
-    return _same_rows(graph, node, node.inputs[:1])
+    return _same_rows(graph, node, node.inputs[:1]) if graph.type(node.outputs[0]).dtype == "int8" else None
 
 
 def _same_rows(graph: Graph, node: Node, operands) -> RowShape | None:
@@ -82,7 +86,8 @@ def reference_mul(node, inputs, in_types, out_types):
     qa, qb, qy = in_types[0].q, in_types[1].q, out_types[0].q
     acc = (inputs[0].astype(np.int64) - int(qa.zero_point)) * (inputs[1].astype(np.int64) - int(qb.zero_point))
     scale = np.float64(qa.scale) * np.float64(qb.scale) / np.float64(qy.scale)
-    return [requant(acc, multiplier(scale), int(qy.zero_point), *bounds(qy, node.attrs.get("clip")))]
+    dtype = out_types[0].dtype
+    return [requant(acc, multiplier(scale), int(qy.zero_point), *bounds(qy, node.attrs.get("clip"), dtype), dtype)]
 
 
 def lower_binary(ctx: Lowering, node: Node) -> list[Stmt]:
@@ -114,9 +119,9 @@ def _formula(ctx: Lowering, node: Node):
 
         def product(p, q):
             acc = Bin("*", Bin("-", cast(p, "int32"), Const(int(a_t.q.zero_point))), Bin("-", cast(q, "int32"), Const(int(b_t.q.zero_point))))
-            return requant_expr(acc, Const(int(mul_.m[0])), mul_, int(y_t.q.zero_point), lo, hi)
+            return requant_expr(acc, Const(int(mul_.m[0])), mul_, int(y_t.q.zero_point), lo, hi, y_t.dtype)
 
-        return product, mul_.pre == 0
+        return product, mul_.pre == 0 and not _wide(a_t, b_t, y_t)
     wide = _wide(a_t, b_t, y_t)
     ma, mb, c, f = add_parts(node.op, a_t.q, b_t.q, y_t.q, wide)
     k = "int64" if wide else "int32"

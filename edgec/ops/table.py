@@ -8,6 +8,7 @@ from ..dtypes import WIDE
 from ..ir import Node
 from . import (
     conv,
+    curve,
     custom,
     elementwise,
     gemm,
@@ -30,8 +31,8 @@ from . import (
 )
 from .base import Lowering, Op
 
-FAMILIES = (conv, gemm, pool, softmax, elementwise, movement, reduce, quantised, windows, linear, recurrent, selecting,
-            sampling, signal, ml, scores, trees, svm, custom)
+FAMILIES = (conv, gemm, pool, softmax, elementwise, movement, reduce, quantised, curve, windows, linear, recurrent,
+            selecting, sampling, signal, ml, scores, trees, svm, custom)
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 OPS |= {name: quantised.by_type(OPS[name]) for name in quantised.INTEGER}
 

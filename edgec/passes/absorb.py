@@ -12,13 +12,13 @@ import numpy as np
 from ..fixed import quantise
 from ..ir import Graph, Node, QParams, Tensor, TensorType, attrs, origins
 from ..onnx_in import evaluate_ir
-from ..ops import table
+from ..ops import curve, table
 from ..rewrite import Rewriter, Sweep, rewrite_nodes
 from .constants import integers
 
 INTS = ("int8", "uint8", "int16")
 SIGNED = ("int8", "int16")                      # what is left of them after `signed`
-WIDE = ("Conv", "Gemm", "Add", "Sub", "AveragePool")    # have a form for int16 activations
+WIDE = ("Conv", "Gemm", "Add", "Sub", "Mul", "AveragePool")    # have a form for int16 activations
 ACCUMULATING = ("Conv", "Gemm")
 CLIPPED = ("Conv", "Gemm", "MatMul", "AveragePool")
 BINARY = ("Add", "Sub", "Mul")
@@ -173,7 +173,7 @@ class _Absorb:
         tail, clip, q_node = chain
         y = q_node.outputs[0]
         wide = [i for i in (*node.inputs, y) if i and self.r.type(self.real.get(i, i)).dtype == "int16"]
-        if wide and node.op not in WIDE and op.quant != "move":
+        if wide and node.op not in WIDE and op.quant not in ("move", "lut"):
             return None
         new = self.integer(node, y, clip) if op.quant == "integer" else None
         if node.op in ("Min", "Max") and clip is None:
@@ -316,8 +316,6 @@ class _Absorb:
         elementwise = op.quant == "lut" or node.op in (*BINARY, "Div", "Pow", "Min", "Max", "PRelu", "Clip")
         if not elementwise or len(set(run_time)) != 1 or run_time[0] not in self.real:
             return None
-        if self.r.type(self.real[run_time[0]]).dtype != "int8" or self.r.type(y).dtype != "int8":
-            return None
         if any(i and i not in run_time and self.r.type(i).size != 1 for i in node.inputs):
             return None
         if self.r.type(node.outputs[0]).shape != self.r.type(run_time[0]).shape:
@@ -327,15 +325,23 @@ class _Absorb:
             values = [v if i in run_time else (self.r.value(i).reshape(()) if i else None) for i in node.inputs]
             return evaluate_ir(node, values)[0]
 
-        return [self.table(self.real[run_time[0]], y, function, node.op, node.origin)]
+        return self.function(self.real[run_time[0]], y, function, node.op, node.origin)
 
     def requantise(self, node: Node) -> list[Node] | None:
         x, y = self.real[node.inputs[0]], node.outputs[0]
         if self.r.type(x).dtype == self.r.type(y).dtype == "int16" and self.r.type(x).q.same(self.r.type(y).q):
             return [Node("Identity", (x,), (y,), attrs(), node.origin)]
-        if self.r.type(y).q is None or self.r.type(x).dtype != "int8" or self.r.type(y).dtype != "int8":
+        return self.function(x, y, lambda v: v, "Requantize", node.origin) if self.r.type(y).q is not None else None
+
+    def function(self, x: str, y: str, function, name: str, origin) -> list[Node] | None:
+        """Any function of one quantised tensor: a table of an int8 one, points of an int16 one where they are near enough."""
+        if self.r.type(x).dtype == "int8":
+            return [self.table(x, y, function, name, origin)]
+        found = curve.points(self.r.type(x).q, self.r.type(y).q, self.r.type(y).dtype, function)
+        if found is None:
             return None
-        return [self.table(x, y, lambda v: v, "Requantize", node.origin)]
+        points, reach = found
+        return [Node("edgec.Curve", (x, self.r.const(y + "/points", points)), (y,), attrs(function=name, reach=reach), origin)]
 
     def table(self, x: str, y: str, function, name: str, origin) -> Node:
         """A 256-entry table node, entry k for the integer k - 128."""
@@ -343,7 +349,7 @@ class _Absorb:
         real = ((np.arange(-128, 128) - int(qx.zero_point)) * np.float32(qx.scale)).astype(np.float32)
         with np.errstate(all="ignore"):
             value = np.nan_to_num(np.asarray(function(real), np.float32))
-        entries = self.r.const(y + "/table", quantise(value, qy))
+        entries = self.r.const(y + "/table", quantise(value, qy, self.r.type(y).dtype))
         return Node("edgec.Lut", (x, entries), (y,), attrs(function=name), origin)
 
 
@@ -361,6 +367,8 @@ def fuse_tables(graph: Graph) -> Graph:
     def rule(r: Sweep, node: Node):
         if node.op != "edgec.Lut":
             return None
+        if r.type(node.outputs[0]).dtype != "int8":
+            return [node]
         before = r.made.get(node.inputs[0])
         if before is not None and before.op == "edgec.Lut" and r.uses[node.inputs[0]] == 1:
             both = r.value(node.inputs[1])[r.value(before.inputs[1]).astype(np.int64) + 128]

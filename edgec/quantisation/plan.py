@@ -28,11 +28,12 @@ SIMPLIFIED = {"GlobalAveragePool": "AveragePool", "GlobalMaxPool": "MaxPool"}   
 SINGULAR = ("Log", "Sqrt", "Reciprocal", "Tan", "Asin", "Acos", "Acosh", "Atanh")
 # The whole range of these is known, and both of its ends lie on the grid: (scale, zero point).
 FIXED = {"Softmax": (1 / 255, -128), "Sigmoid": (1 / 255, -128), "Tanh": (1 / 127, 0)}
+FIXED_WIDE = {"Sigmoid": (1 / 32767, 0), "Tanh": (1 / 32767, 0)}
 ALREADY = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 # What a node may be asked to compute with: bits of activations x bits of weights.
 WIDTHS = ("8x8", "16x8", "8x4", "16x4", "8x2", "16x2", "float")
-WIDE = ("Conv", "Gemm", "Add", "Sub", "AveragePool")     # have a 16-bit form
+WIDE = ("Conv", "Gemm", "Add", "Sub", "Mul", "AveragePool", "Sigmoid", "Tanh", "Relu")     # have a 16-bit form
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -85,9 +86,17 @@ def plan(graph: Graph, io: str, widths: Mapping[str, str] = NONE) -> Plan:
                if n not in integer and _touches_floats(graph, n)}
     first = {head.get(n, n) for n, w in asked.items() if w.startswith("16")}
     outputs = {result.get(n, n.outputs[0]) for n in first & integer} | {n.outputs[0] for n in kept}
+    outputs |= _alike_in_16_bits(graph, asked)
     wide = _wide(graph, integer, outputs, head, result, source, fixed, io)
+    fixed |= {n.outputs[0]: FIXED_WIDE[n.op] for n in integer if n.outputs[0] in wide and n.op in FIXED_WIDE}
     narrow = {n: int(w[-1]) for n, w in asked.items() if w.endswith(("x4", "x2")) and n in integer and n.op in LINEAR}
     return Plan(frozenset(integer), head, result, source, fixed, frozenset(made), refused, wide, narrow)
+
+
+def _alike_in_16_bits(graph: Graph, asked: Mapping[Node, str]) -> set[str]:
+    """The tensors that `Graph.alike` wants in 16 bits, but those whose makers were asked for something else."""
+    decided = {o for n in asked for o in n.outputs}
+    return {t for a in graph.alike if a.bits == 16 for t in a.tensors} - decided
 
 
 def _asked(graph: Graph, widths: Mapping[str, str]) -> dict[Node, str]:
@@ -113,7 +122,7 @@ def _wide(graph: Graph, integer: set[Node], wanted: set[str], head: Mapping[Node
           source: Mapping[str, str], fixed: Mapping[str, tuple[float, int]], io: str) -> frozenset[str]:
     """The sources that become int16: those of the tensors that are wanted so, where all who touch them can."""
     wanted = {source[t] for t in wanted if t in source}
-    blocked = set(fixed)
+    blocked = {n.outputs[0] for n in integer if n.outputs[0] in fixed and n.op not in FIXED_WIDE}
     if io == "int8":
         blocked |= {source[t] for t in (*graph.given, *graph.results) if t in source}
     for n in integer:
@@ -283,6 +292,10 @@ def _sources(graph: Graph, integer: set[Node], quantised: list[str],
             t = takes[t]
         return t
 
+    for a in graph.alike:
+        roots = list(dict.fromkeys(last(t) for t in a.tensors if t in quantised))
+        one = next((t for t in roots if t in fixed), roots[0] if roots else "")
+        takes |= {t: one for t in roots if t != one and t not in fixed and graph.const(t) is None}
     for i, o in graph.state:  # one scale at both ends, of the range that holds the other
         if i in quantised and o in quantised and last(i) != last(o):
             wide, narrow = (last(o), last(i)) if last(i) == i or last(o) in fixed else (last(i), last(o))

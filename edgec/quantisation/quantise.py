@@ -26,6 +26,7 @@ from .scales import Scales, scales
 from .search import search
 from .simulate import Simulator, float_values, judged, snr_db
 from .statistics import Profile, collect_statistics, fingerprint
+from .unroll import unrolled
 from .write import Writer
 
 JUDGED_SAMPLES = 24       # of each half, that errors are measured on
@@ -98,23 +99,30 @@ class Quantised:
 
 def quantise_model(graph: Graph, dataset: Dataset, recipe: Recipe = DEFAULT, *,
                    profiles: dict[str, Profile] | None = None, progress: Progress | None = None) -> Quantised:
-    """Calibrates a float graph (ONNX operators, best after `pipeline.simplify`) on the dataset and quantises it.
+    """Calibrates a float graph (ONNX operators, best after `pipeline.simplify`) on the dataset and quantises it; its
+    recurrent layers as single steps (`unroll.py`).
 
     profiles: statistics by the digests of graph and samples, which are used, and to which new ones are added.
     progress(what, done, total).
     UsageError: an unknown option, or the model is quantised already. ModelError: it computes NaN or infinity.
     """
     plan(graph, recipe.checked().io, recipe.bits)
+    graph = unrolled(graph, {name for name, width in recipe.bits.items() if width == "float"})
     return _Run(dataset, recipe, {} if profiles is None else profiles, progress).run(graph)
 
 
 def measured(graph: Graph, io: str = "int8") -> list[str]:
     """The tensors whose ranges `quantize` needs, in topological order."""
-    return _measured(graph, plan(graph, io))
+    return list(_measured(graph, plan(graph, io)))
 
 
-def _measured(graph: Graph, p: Plan) -> list[str]:
-    return [t for t in dict.fromkeys(p.source.values()) if t not in p.fixed and graph.const(t) is None]
+def _measured(graph: Graph, p: Plan) -> dict[str, list[str]]:
+    """Each of them, and the tensors that its range is of."""
+    found = {t: [t] for t in dict.fromkeys(p.source.values()) if t not in p.fixed and graph.const(t) is None}
+    for t in (t for a in graph.alike for t in a.tensors):
+        if p.source.get(t, t) in found and p.source.get(t) != t:
+            found[p.source[t]].append(t)
+    return found
 
 
 def quantize(graph: Graph, ranges: Mapping[str, Range], *, io: str = "int8", method: str = "minmax") -> Graph:
@@ -298,9 +306,10 @@ class _Run:
         layers = refinable(s.graph, s.plan)
         some = samples.first(REFINED_SAMPLES)
         simulator = Simulator(some, s.graph, {})
-        for k, node in enumerate(layers):
-            z = simulator.values(self.write(s), node.inputs[:1])[node.inputs[0]]
-            x = float_values(s.graph, some, node.inputs[:1])[node.inputs[0]]
-            s = replace(s, scales=refine_layer(s.graph, s.plan, s.scales, node, x, z, rounding=rounding, bias=bias))
+        for k, nodes in enumerate(layers):
+            names = list(dict.fromkeys(n.inputs[0] for n in nodes))
+            x, z = float_values(s.graph, some, names), simulator.values(self.write(s), names)
+            s = replace(s, scales=refine_layer(s.graph, s.plan, s.scales, nodes, *(
+                [v[n].reshape(-1, *s.graph.type(n).shape) for n in names] for v in (x, z)), rounding=rounding, bias=bias))
             self.tell("rounding weights" if rounding else "correcting biases", k + 1, len(layers))
         return s

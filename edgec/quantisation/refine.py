@@ -37,20 +37,26 @@ def with_biases(graph: Graph) -> Graph:
     return rewrite_nodes(graph, rule)
 
 
-def refinable(graph: Graph, plan: Plan) -> list[Node]:
-    """The layers that can be refined: Conv, and Gemm with weights [outputs][inputs]."""
-    return [n for n in plan.linear(graph) if graph.const(n.inputs[1]) is not None
-            and (n.op == "Conv" and len(graph.type(n.inputs[0]).shape) == 4
-                 or n.op == "Gemm" and n.attrs.get("transB", 0) and len(graph.type(n.inputs[0]).shape) == 2)]
+def refinable(graph: Graph, plan: Plan) -> list[list[Node]]:
+    """The layers that can be refined: Conv, and Gemm with weights [outputs][inputs]; nodes with the same weights and
+    bias, as the steps of a recurrent layer, are one layer."""
+    layers: dict[tuple, list[Node]] = {}
+    for n in plan.linear(graph):
+        if graph.const(n.inputs[1]) is not None and (
+                n.op == "Conv" and len(graph.type(n.inputs[0]).shape) == 4
+                or n.op == "Gemm" and n.attrs.get("transB", 0) and len(graph.type(n.inputs[0]).shape) == 2):
+            layers.setdefault((n.op, n.attrs.get("strides"), graph.type(n.inputs[0]).shape, *n.inputs[1:]), []).append(n)
+    return list(layers.values())
 
 
-def refine_layer(graph: Graph, plan: Plan, scales: Scales, node: Node, x: Array, z: Array, *, rounding: bool,
-                 bias: bool) -> Scales:
-    """The scales with this layer's integers and bias. x, z: its input in the float and in the quantised network,
-    samples first."""
+def refine_layer(graph: Graph, plan: Plan, scales: Scales, nodes: list[Node], x: list[Array], z: list[Array], *,
+                 rounding: bool, bias: bool) -> Scales:
+    """The scales with the integers and the bias of a layer, which are the same for all its nodes. x, z: its inputs in
+    the float and in the quantised network, samples first."""
+    node = nodes[0]
     w, q = graph.const(node.inputs[1]).astype(np.float64), scales.weights[node]
     group = int(node.attrs.get("group", 1))
-    (px, sample), (pz, _) = _patches(graph, node, x), _patches(graph, node, z)    # [group][rows][taps]
+    (px, sample), (pz, _) = _all_patches(graph, node, x), _all_patches(graph, node, z)    # [group][rows][taps]
     mx, mz = px.mean(1, dtype=np.float64), pz.mean(1, dtype=np.float64)    # [group][taps]
     by_group = w.reshape(group, w.shape[0] // group, -1)
     step = np.broadcast_to(q.scale.astype(np.float64).reshape(-1), (w.shape[0],)).reshape(group, -1, 1)
@@ -66,15 +72,14 @@ def refine_layer(graph: Graph, plan: Plan, scales: Scales, node: Node, x: Array,
         g = np.matmul(zc.swapaxes(1, 2), xc).astype(np.float64) / n
         whole = np.stack([_descend(by_group[k], whole[k], step[k], h[k], g[k], highest,
                                    RIDGE + h.shape[-1] / n) for k in range(group)])
-        values = {**scales.values, node: whole.reshape(w.shape).astype(np.int8)}
-        scales = replace(scales, values=values)
+        scales = replace(scales, values={**scales.values, **dict.fromkeys(nodes, whole.reshape(w.shape).astype(np.int8))})
     name = bias_of(graph, plan, node)
     if bias and name is not None:
         given = np.broadcast_to(graph.const(name).astype(np.float64).reshape(-1), (w.shape[0],))
         want = np.matmul(px, by_group.swapaxes(1, 2).astype(np.float32))
         missing = want - np.matmul(pz, (whole * step).swapaxes(1, 2).astype(np.float32))
         change = _certain_mean(missing.swapaxes(0, 1).reshape(len(sample), -1), sample)
-        scales = replace(scales, biases={**scales.biases, node: given + change})
+        scales = replace(scales, biases={**scales.biases, **dict.fromkeys(nodes, given + change)})
     return scales
 
 
@@ -109,6 +114,16 @@ def _descend(w: Array, whole: Array, step: Array, h: Array, g: Array, highest: i
         if not moved:
             break
     return best
+
+
+def _all_patches(graph: Graph, node: Node, inputs: list[Array]) -> tuple[Array, Array]:
+    """`_patches` of all inputs, the rows of a sample together."""
+    rows, samples = zip(*(_patches(graph, node, x) for x in inputs), strict=True)
+    if len(inputs) == 1:
+        return rows[0], samples[0]
+    sample = np.concatenate(samples)
+    order = np.argsort(sample, kind="stable")
+    return np.concatenate(rows, axis=1)[:, order], sample[order]
 
 
 def _patches(graph: Graph, node: Node, x: Array) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data import Dataset
 from ..ir import Graph, Node
-from .plan import WIDE, Plan, name_of, plan
+from .plan import Plan, name_of, plan
 from .quantise import JUDGED_SAMPLES, Gain, Progress, Quantised, write
 from .ranges import Range, choose
 from .scales import Scales, scales
@@ -20,6 +20,7 @@ from .statistics import collect_statistics
 
 WORST = 3                   # channels that are named
 LIFTS = ("16x8", "float")
+CHOSEN = ("Conv", "Gemm", "Add", "Sub", "Mul", "AveragePool")      # whose widths are worth a trial
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,10 @@ class Sensitivity:
 
 
 def widenable(graph: Graph, p: Plan) -> list[Node]:
-    """The integer nodes whose widths can be chosen: those with a 16-bit form, the first of each fused group."""
-    return [n for n in graph.nodes if n in p.integer and n not in p.head and n.op in WIDE and n.origin]
+    """The integer nodes whose widths can be chosen: those with a 16-bit form, the first of each fused group, and of
+    those that one ONNX node became."""
+    nodes = [n for n in graph.nodes if n in p.integer and n not in p.head and n.op in CHOSEN and n.origin]
+    return list({n.origin[0]: n for n in reversed(nodes)}.values())[::-1]
 
 
 class Lifted:

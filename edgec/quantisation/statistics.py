@@ -64,24 +64,31 @@ class Profile:
     tensors: Mapping[str, Stats]
 
 
-def collect_statistics(graph: Graph, dataset: Dataset, tensors: Iterable[str] | None = None,
+def collect_statistics(graph: Graph, dataset: Dataset, tensors: Iterable[str] | Mapping[str, list[str]] | None = None,
                        progress: Progress | None = None) -> Profile:
-    """Statistics of each of `tensors` (None: every float32 run-time tensor) over the dataset.
+    """Statistics of each of `tensors` (None: every float32 run-time tensor) over the dataset; of a mapping's keys, each
+    over all the tensors that it is given.
 
     graph: a float model with ONNX operators. progress(done, total) is called after every sample. ModelError: a tensor
     becomes NaN or infinite.
     """
     names = float_tensors(graph) if tensors is None else list(dict.fromkeys(tensors))
-    model = of_graph(graph, [n for n in names if n not in graph.inputs])
+    parts = tensors if isinstance(tensors, Mapping) else {n: [n] for n in names}
+    model = of_graph(graph, [n for ns in parts.values() for n in ns if n not in graph.inputs])
     found = {n: Stats() for n in names}
     for i in range(len(dataset)):
         sample = dataset[i]
         values = sample | dict(zip(model.names, model.run(sample), strict=True))
         for name in names:
-            found[name] = _add(found[name], values[name], name, i)
+            found[name] = _add(found[name], _joined([values[n] for n in parts[name]]), name, i)
         if progress is not None:
             progress(i + 1, len(dataset))
     return Profile(len(dataset), found)
+
+
+def _joined(values: list[np.ndarray]) -> np.ndarray:
+    """As rows, where there are several."""
+    return np.concatenate([v.reshape(-1, v.shape[-1]) for v in values]) if len(values) > 1 else values[0]
 
 
 def float_tensors(graph: Graph) -> list[str]:

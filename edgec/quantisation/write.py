@@ -138,9 +138,9 @@ class Writer:
         return self.constant(name, q, integers_of(value, q, np.int32), own)
 
     def constant(self, name: str, q: QParams, whole: np.ndarray, own: Node | None) -> str:
-        """An integer constant and its DequantizeLinear; one for all readers with the same parameters, unless the
-        integers are one node's own."""
-        key = (name, q.axis, q.scale.tobytes(), whole.dtype, own)
+        """An integer constant and its DequantizeLinear; one for all readers with the same parameters and, where a node has
+        integers of its own, the same of these."""
+        key = (name, q.axis, q.scale.tobytes(), whole.tobytes() if own else whole.dtype)
         if key not in self.constants:
             data = self.constant_tensor(f"{name}/q", whole)
             out = self.constants[key] = self.tensor(f"{name}/dq", TensorType("float32", whole.shape))

@@ -1,0 +1,168 @@
+"""Recurrent layers on integers: the steps that they become, functions of int16 tensors, and what they cost."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from onnx.reference import ReferenceEvaluator
+from test_quantize import normal, outputs, snr, tiny
+from test_wide import compiled
+
+from edgec import board, host, onnx_run, pipeline, reference
+from edgec.data import Dataset, as_model_input
+from edgec.fixed import quantise
+from edgec.ir import QParams
+from edgec.onnx_out import to_onnx
+from edgec.ops import curve
+from edgec.passes.normalise import drop_identities
+from edgec.quantisation.quantise import quantise_model
+from edgec.quantisation.recipe import IMPROVEMENTS, Recipe
+from edgec.quantisation.simulate import float_values
+from edgec.quantisation.unroll import RECURRENT, unrolled
+
+PLAIN = Recipe("minmax", without=IMPROVEMENTS)
+HIDDEN, INPUTS = 6, 4
+
+
+def recurrent(op="LSTM", time=5, direction="forward", layout=0, batch=1, initial=False, more=(), outs=None, **attributes):
+    """One layer; W is of a size that drives gates to both ends. initial: h (and c) as inputs h0 (and c0)."""
+    both = 2 if direction == "bidirectional" else 1
+    rows = len(RECURRENT[op]) * HIDDEN
+    constants = {"w": normal(both, rows, INPUTS), "r": normal(both, rows, HIDDEN, scale=0.7),
+                 "b": normal(both, 2 * rows, scale=0.5)}
+    states = ["h0", "c0"][:1 + (op == "LSTM")] if initial else []
+    shape = (batch, time, INPUTS) if layout else (time, batch, INPUTS)
+    state = (batch, both, HIDDEN) if layout else (both, batch, HIDDEN)
+    a = {"hidden_size": HIDDEN, "direction": direction, "layout": layout, **attributes}
+    names = "y yh" + (" yc" if op == "LSTM" else "")
+    node = (op, ["x", "w", "r", "b", *([""] if states else []), *states], names, a)
+    return tiny([node, *more], {"x": shape, **{s: state for s in states}}, constants, outs or ["y", "yh"], opset=17)
+
+
+def data_for(g, n=40):
+    return Dataset({i: normal(n, *g.type(i).shape, scale=0.5 if i != "x" else 1.0) for i in g.inputs}, None, "")
+
+
+CASES = [("LSTM", {}), ("LSTM", {"direction": "bidirectional"}), ("LSTM", {"direction": "reverse", "initial": True}),
+         ("LSTM", {"layout": 1, "batch": 2}), ("GRU", {}), ("GRU", {"linear_before_reset": 1}),
+         ("GRU", {"linear_before_reset": 1, "initial": True, "batch": 2}), ("GRU", {"direction": "bidirectional", "time": 3}),
+         ("RNN", {}), ("RNN", {"activations": ["Relu"], "initial": True}), ("LSTM", {"time": 1, "initial": True})]
+
+
+@pytest.mark.parametrize(("op", "options"), CASES)
+def test_single_steps_compute_the_same(op, options):
+    g = recurrent(op, **options)
+    u = unrolled(g)
+    assert not any(n.op in RECURRENT for n in u.nodes) and {o for n in u.nodes for o in n.origin} == {"the_y"}
+    data = data_for(g, 5)
+    if options.get("layout"):      # which onnxruntime does not compute
+        evaluator = ReferenceEvaluator(to_onnx(g))
+        want = [evaluator.run(None, s) for s in data]
+    else:
+        want = [onnx_run.reference(to_onnx(g)).run(s) for s in data]
+    got = [onnx_run.reference(to_onnx(u)).run(s) for s in data]
+    for a, b in zip(want, got, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("op", "options"), [c for c in CASES if not c[1].get("layout")])
+def test_integers_from_end_to_end(op, options, tmp_path):
+    """No float node is left; all steps share scales and weights; the C equals the reference, which follows onnxruntime."""
+    g = recurrent(op, **options, outs=["y"])
+    data = data_for(g)
+    done = quantise_model(g, data, PLAIN)
+    c = pipeline.compile_graph(done.graph, board.load("host"), name="cell")
+    assert not any(n.op in ("QuantizeLinear", "DequantizeLinear", "Sigmoid", "Tanh") for n in c.graph.nodes)
+    weights = {n.inputs[1] for n in done.graph.nodes if n.op == "Gemm"}
+    gates, both = len(RECURRENT[op]), 1 + (options.get("direction") == "bidirectional")
+    assert len(weights) == gates * both * (1 if options.get("time") == 1 and not options.get("initial") else 2)
+    for name, text in c.files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    model, ort = host.load(tmp_path), onnx_run.reference(to_onnx(done.graph)).run
+    off = []
+    for sample in as_model_input(data.first(10), done.graph):
+        want = reference.run(c.graph, sample)["y"]
+        np.testing.assert_array_equal(model.run([sample[i] for i in c.graph.inputs])[0].reshape(want.shape), want)
+        off.append(np.abs(ort(sample)[0].astype(int) - want).max())
+    assert max(off) <= 2      # a step apart at one time is fed back
+    want, got = outputs(g, data), outputs(done.graph, data)
+    print(f"\n{op} {options}: {snr(want, got.reshape(want.shape)):.1f} dB, off by {max(off)}")
+    assert snr(want, got.reshape(want.shape)) > 25
+
+
+def test_each_step_is_within_one_of_onnxruntime():
+    g = recurrent("LSTM", time=3, initial=True)
+    data = data_for(g)
+    q = quantise_model(g, data, PLAIN).graph
+    c = compiled(q)
+    named = {t.source: n for n, t in c.tensors.items() if t.source}
+    ort = onnx_run.reference(to_onnx(q), [s for s in named if s in q.tensors])
+    count = 0
+    for sample in as_model_input(data.first(8), q):
+        found = dict(zip(ort.names, ort.run(sample), strict=True)) | sample
+        for node in c.nodes:
+            tensors = [c.tensors[t] for t in (*node.inputs, *node.outputs) if t]
+            if any(t.data is None and t.source not in found or t.perm for t in tensors):
+                continue
+            ins = [t.data if t.data is not None else found[t.source].reshape(t.type.shape) for t in tensors[:len(node.inputs)]]
+            got, want = reference.run_node(c, node, ins)[0], found[tensors[-1].source].reshape(tensors[-1].type.shape)
+            assert np.abs(got.astype(int) - want.astype(int)).max() <= 1, node
+            count += 1
+    assert count >= 8 * 3 * 15
+
+
+def test_the_cell_needs_16_bits():
+    """Over 60 steps, beside the same layer with 8 bits everywhere."""
+    g = recurrent("LSTM", time=60, outs=["y"])
+    data = data_for(g, 12)
+    want = outputs(g, data)
+    found = {bits: snr(want, outputs(quantise_model(g, data, Recipe("minmax", without=IMPROVEMENTS, bits=b)).graph, data)
+                       .reshape(want.shape)) for bits, b in (("16x8", {}), ("8x8", {"the_y": "8x8"}))}
+    print(f"\n{found}")
+    assert found["16x8"] > found["8x8"] + 3
+
+
+def test_what_is_not_taken_apart():
+    for options in ({"clip": 0.5}, {"input_forget": 1}, {"activations": ["Sigmoid", "Softsign", "Tanh"]}):
+        g = recurrent("LSTM", **options)
+        assert any(n.op == "LSTM" for n in unrolled(g).nodes)
+    recipe = Recipe("minmax", without=IMPROVEMENTS, bits={"the_y": "float"})
+    done = quantise_model(recurrent(), data_for(recurrent()), recipe)
+    assert [(n.op, n.reason) for n in done.summary.float_nodes] == [("LSTM", "has no int8 form")]
+
+
+def test_rounding_is_one_for_all_steps():
+    g = recurrent("GRU", time=4, outs=["y"])
+    data = data_for(g)
+    done = quantise_model(g, data, Recipe("minmax", without=("equalise", "ranges", "scales")))
+    assert {x.step for x in done.summary.gains} == {"bias", "rounding"}
+    assert len({n.inputs[1] for n in done.graph.nodes if n.op == "Gemm"}) == 6
+
+
+# ---- functions of int16 ----
+
+FUNCTIONS = {"Sigmoid": lambda v: 1 / (1 + np.exp(-v)), "Tanh": np.tanh, "Relu": lambda v: np.maximum(v, 0),
+             "Requantize": lambda v: v}
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from(sorted(FUNCTIONS)), st.floats(0.5, 100), st.sampled_from(["int16", "int8"]),
+       st.integers(-60, 60))
+def test_points_are_within_one_step(name, largest, dtype, zero):
+    f = FUNCTIONS[name]
+    bound = max(float(np.abs(f(np.float32(largest))).max()), 1e-3)
+    y = QParams.of(bound / 32000, 0) if dtype == "int16" else QParams.of(bound / 60, zero)
+    x = QParams.of(largest / 32767, 0)
+    p, reach = curve.points(x, y, dtype, f)
+    assert len(p) - 1 in curve.SEGMENTS
+    every = np.arange(-2**15, 2**15)
+    exact = quantise(f(every.astype(np.float64) * float(x.scale)).astype(np.float32), y, dtype).astype(int)
+    assert np.abs(curve.values(p, reach, every, int(y.zero_point), dtype) - exact).max() <= 1
+
+
+def test_a_curve_too_steep_stays_float():
+    assert curve.points(QParams.of(1e-3, 0), QParams.of(1e-3, 0), "int16", np.round) is None
+    g = tiny([("Conv", ["x", "w"], "c", {}), ("Tanh", ["c"], "y", {})], {"x": (1, 2, 3, 3)}, {"w": normal(2, 2, 1, 1)})
+    done = quantise_model(g, data_for(g), Recipe("minmax", without=IMPROVEMENTS, bits={"the_c": "16x8"}))
+    assert any(n.op == "edgec.Curve" for n in compiled(drop_identities(done.graph)).nodes)
