@@ -13,7 +13,7 @@ from . import paths
 from .arenas import Room
 from .errors import UsageError
 
-ISAS = ("mve", "dsp", "thumb", "c99")
+ISAS = ("mve", "dsp", "pair", "thumb", "c99")  # pair: kernels of thumb that take 2.5 bytes a weight
 KINDS = ("flash", "ram")
 HOST = "host"
 VARIABLES = 2048  # bytes set aside in the memory `data` besides the stack, where it also holds an arena

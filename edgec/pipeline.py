@@ -215,7 +215,7 @@ UNROLLED = {"time": ("conv", "fc"), "ram": ("conv",)}  # code for a layer's numb
 CODE_BYTES = 32 << 10  # set aside for code when flash is shared out
 
 
-WIDE_WEIGHTS = {"thumb": 1.5}  # ISAs whose kernels trade flash for speed: bytes that a weight takes beyond its own
+WIDE_WEIGHTS = {"pair": 1.5}  # ISAs whose kernels trade flash for speed: bytes that a weight takes beyond its own
 
 
 def _flash(graph: Graph, board: Board, limit: int | None) -> tuple[int, int]:

@@ -180,7 +180,7 @@ def integer_bound(board: Board) -> float:
         return 1 / 16
     if "dsp" in board.isa:
         return 0.5
-    return 2.0 if board.cpu in ("cortex-m0", "cortex-m0plus") and "thumb" not in board.isa else 1.0
+    return 2.0 if board.cpu in ("cortex-m0", "cortex-m0plus") and "pair" not in board.isa else 1.0
 
 
 def float_bound(board: Board) -> float | None:

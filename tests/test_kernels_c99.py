@@ -241,6 +241,24 @@ def fc_pair_case(rng, kind):
     return case("fc_s8_pair", p | end | {"pairs": pairs}, (x, stream, "out"), requant(fc(p, x, w, bias), mult, end))
 
 
+def conv_quad_case(rng, kind):
+    p = window(rng, 9)
+    p = ordered(p | {"out_c": int(rng.integers(4, 13))}, CONV.removesuffix(" groups"))
+    end, mult = integer_end(rng, p["out_c"])
+    rows, pad = padded_rows(rng, p, int8s, np.int8(rng.integers(-128, 128)))
+    w, bias = int8s(rng, p["out_c"], p["kh"], p["kw"], p["in_c"]), rng.integers(-20000, 20000, p["out_c"], np.int32)
+    y = requant(conv(p | {"groups": 1}, rows, pad[0], w, bias), mult, end)
+    return Case("conv_s8_quad", p | end, (rows, pad, w, bias, mult, "out", "scratch"), y.nbytes, pair.scratch("conv", p),
+                np.ascontiguousarray(y))
+
+
+def fc_quad_case(rng, kind):
+    p = ordered({"in_c": int(rng.integers(1, 80)), "out_c": int(rng.integers(4, 14))}, "in_c out_c")
+    end, mult = integer_end(rng, p["out_c"])
+    x, w, bias = int8s(rng, p["in_c"]), int8s(rng, p["out_c"], p["in_c"]), rng.integers(-20000, 20000, p["out_c"], np.int32)
+    return case("fc_s8_quad", p | end, (x, w, bias, mult, "out"), requant(fc(p, x, w, bias), mult, end))
+
+
 def maxpool_case(rng, kind):
     p = ordered(window(rng, 9), POOL)
     low = np.int8(-128) if kind == "s8" else np.float32(-np.inf)
@@ -317,6 +335,7 @@ def softmax_case(rng, kind):
 
 
 INTEGER = {"conv": conv_case, "dwconv": dwconv_case, "fc": fc_case, "conv_pair": conv_pair_case, "fc_pair": fc_pair_case,
+           "conv_quad": conv_quad_case, "fc_quad": fc_quad_case,
            "maxpool": maxpool_case, "avgpool": avgpool_case, "rowsum": rowsum_case, "add": add_case, "mul": mul_case,
            "lut": lut_case, "softmax": softmax_case}
 FLOAT = {k: INTEGER[k] for k in ("conv", "dwconv", "fc", "maxpool", "avgpool")}

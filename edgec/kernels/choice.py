@@ -47,17 +47,19 @@ def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarra
             own = params | ({} if kind == "dwconv" else {"unrolled": int(unrolled)})
             own |= {"unrolled": dsp.conv_unrolled(params)} if unrolled and kind == "conv" else {}
             return Packed(f"{kind}_s8_dsp", (("weights", pack(own, shaped, bias, mult)),), scratch(own), own)
-    if "thumb" in isa and kind != "dwconv" and params.get("groups", 1) == 1:
-        taps = w.reshape(oc, -1)
-        chosen = pair.choose(taps)
-        if chosen is not None:
-            own = {k: v for k, v in params.items() if k != "groups"} | {"pairs": chosen[0]}
-            return Packed(f"{kind}_s8_pair", (("weights", pair.stream(taps, bias, mult, *chosen)),), pair.scratch(kind, params), own)
+    single = kind != "dwconv" and params.get("groups", 1) == 1
+    own = {k: v for k, v in params.items() if k != "groups"}
+    if "pair" in isa and single and (chosen := pair.choose(w.reshape(oc, -1))) is not None:
+        weights = (("weights", pair.stream(w.reshape(oc, -1), bias, mult, *chosen)),)
+        return Packed(f"{kind}_s8_pair", weights, pair.scratch(kind, params), own | {"pairs": chosen[0]})
     if packed and narrow.accepts(params, shaped) is None:
         weights = (("weights", narrow.pack(params, shaped)), ("bias", bias), ("mult", mult))
         return Packed(f"{kind}_s8_narrow", weights, None, params | {"bits": narrow.width(w)})
     plain = shaped.transpose(1, 2, 0) if kind == "dwconv" else shaped
-    return Packed(f"{kind}_s8", (("weights", plain), ("bias", bias), ("mult", mult)), None, params)
+    weights = (("weights", plain), ("bias", bias), ("mult", mult))
+    if "thumb" in isa and single and oc >= 4:
+        return Packed(f"{kind}_s8_quad", weights, pair.scratch(kind, params), own)
+    return Packed(f"{kind}_s8", weights, None, params)
 
 
 class Offer(NamedTuple):
