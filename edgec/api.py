@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
-from .errors import BudgetError, EdgecError, Exit, UsageError, ValidationError
-from .output import Event, plural, size_text
+from . import source
+from .errors import UsageError, ValidationError
+from .output import Event, OnEvent, phase, plural, progress, silent
 from .quantisation.recipe import Recipe
+from .source import Constants, Shapes, State
 
 if TYPE_CHECKING:
     from .board import Board
-    from .data import Dataset
     from .ir import Graph
     from .pipeline import Compiled
     from .toolchain import Firmware
@@ -26,18 +24,9 @@ if TYPE_CHECKING:
 
 GOALS = ("balanced", "ram", "time", "size")
 STREAM_INPUT = ("", "window", "sliding")
-ALREADY_QUANTISED = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
-)
 DEFAULT_BOARD = "cortex-m4"
-REFERENCE = "reference/model.onnx"
-FLOAT_REFERENCE = "reference/float.onnx"
 PLAN = "plan.json"
 
-OnEvent = Callable[[Event], None]
-Shapes = Mapping[str, Sequence[int]]
-Constants = Mapping[str, Any]
-State = Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +106,9 @@ def build(
 
     Raises UsageError, ModelError, UnsupportedError, BudgetError or ToolchainError; nothing is left then.
     """
-    from . import board as boards, report, store
+    from . import board as boards, fit, manifest, report, store
 
-    tell = on_event or _silent
+    tell = on_event or silent
     goal = goal if tuned is None else tuned.goal
     _check_choices(goal, stream_input)
     target = boards.load(board)
@@ -127,19 +116,19 @@ def build(
     directory = Path(out) if out is not None else Path("build") / prefix / target.name
     compiler = _find_compiler(target) if compile else None
     with store.staged(directory) as stage:
-        known = _Known(shapes, constants, state, custom)
-        with _explained(model, known):
-            source = _source(model, data, recipe, known, tell)
+        known = source.Known(shapes, constants, state, custom)
+        with source.explained(model, known):
+            taken = source.make(model, data, recipe, known, tell)
             compiled = _compile_graph(
-                source.graph, target, prefix, tell, dump_ir, goal=goal, ram=ram, flash=flash, stream_input=stream_input,
+                taken.graph, target, prefix, tell, dump_ir, goal=goal, ram=ram, flash=flash, stream_input=stream_input,
                 layers=tuned.layers if tuned else None,
             )
-        _check_fits(report.make(compiled, target, None), ram, flash, "the weights alone", goal, stream_input)
+        fit.check(report.make(compiled, target, None), ram, flash, "the weights alone", goal, stream_input)
         store.write_files(stage, compiled.files)
-        store.write_files(stage, source.references)
+        store.write_files(stage, taken.references)
         firmware = _build_firmware(stage, target, compiler, goal, tell) if compiler and not target.is_host else None
-        made = report.make(compiled, target, firmware, source.summary)
-        _check_fits(made, ram, flash, "code and weights", goal, stream_input)
+        made = report.make(compiled, target, firmware, taken.summary)
+        fit.check(made, ram, flash, "code and weights", goal, stream_input)
         store.write_files(
             stage,
             {
@@ -157,15 +146,15 @@ def build(
             "shapes": {k: list(v) for k, v in sorted((shapes or {}).items())},
             "state": dict(state or {}),
             "custom": [Path(p).name for p in custom],
-            "data": bool(source.summary),
-            "quantisation": (recipe or Recipe()).described() if source.summary else None,
+            "data": bool(taken.summary),
+            "quantisation": (recipe or Recipe()).described() if taken.summary else None,
         }
-        manifest = _manifest(
-            compiled, source, options, compiler.version if compiler else None, made, store.hashes(stage)
+        about = manifest.make(
+            compiled, taken, options, compiler.version if compiler else None, made, store.hashes(stage)
         )
-        store.write_files(stage, {store.MANIFEST: store.json_text(manifest)})
+        store.write_files(stage, {store.MANIFEST: store.json_text(about)})
     elf = directory / firmware.elf.name if firmware else None
-    return BuildResult(directory, made, manifest, elf)
+    return BuildResult(directory, made, about, elf)
 
 
 def analyze(
@@ -190,24 +179,24 @@ def analyze(
 
     Raises what `build` raises, but a model that does not fit is a result here, not an error.
     """
-    from . import board as boards, remedies, report
+    from . import board as boards, fit, remedies, report
 
-    tell = on_event or _silent
+    tell = on_event or silent
     _check_choices(goal, stream_input)
     target = boards.load(board)
-    known = _Known(shapes, constants, state, custom)
-    with _explained(model, known):
-        source = _source(model, data, recipe, known, tell)
+    known = source.Known(shapes, constants, state, custom)
+    with source.explained(model, known):
+        taken = source.make(model, data, recipe, known, tell)
         compiled = _compile_graph(
-            source.graph, target, c_name(model, None), tell, goal=goal, ram=ram, flash=flash, stream_input=stream_input
+            taken.graph, target, c_name(model, None), tell, goal=goal, ram=ram, flash=flash, stream_input=stream_input
         )
-    made = report.make(compiled, target, None, source.summary)
-    problems = tuple(_excesses(made, ram, flash, "the weights alone"))
+    made = report.make(compiled, target, None, taken.summary)
+    problems = tuple(fit.excesses(made, ram, flash, "the weights alone"))
     checked = _checked_plan(json.loads(compiled.files[PLAN]), model) if check else None
-    with _phase(tell, "remedies") as phase:
+    with phase(tell, "remedies") as said:
         made["remedies"] = remedies.remedies(compiled, target, goal, flash)
         made["memory"]["saved"] = remedies.present(compiled.program)
-        phase["info"] = plural(len(made["remedies"]), "plan")
+        said["info"] = plural(len(made["remedies"]), "plan")
     return AnalyzeResult(made, not problems, problems, checked)
 
 
@@ -278,19 +267,19 @@ def quantize(
     """
     from . import store
 
-    tell, recipe, trials = on_event or _silent, recipe or Recipe(), ()
+    tell, recipe, trials = on_event or silent, recipe or Recipe(), ()
     if Path(out).is_dir():
         raise UsageError(f"the output is a directory: {out}", fix="give a file name, such as -o quantised.onnx")
-    known = _Known(shapes, constants, state, custom)
-    with _explained(model, known):
+    known = source.Known(shapes, constants, state, custom)
+    with source.explained(model, known):
         if max_drop is not None:
             bits, trials = _widths(model, data, recipe, max_drop, board, ram, flash, known, tell)
             recipe = replace(recipe, bits={**recipe.bits, **bits})
-        source = _source(model, data, recipe, known, tell)
-    if source.summary is None:
+        taken = source.make(model, data, recipe, known, tell)
+    if taken.summary is None:
         raise UsageError("the model is quantised already", where=str(model), fix="build it as it is, without --data")
-    store.write_file(Path(out), source.references[REFERENCE])
-    return QuantizeResult(Path(out), source.summary, trials)
+    store.write_file(Path(out), taken.references[source.REFERENCE])
+    return QuantizeResult(Path(out), taken.summary, trials)
 
 
 def sensitivity(
@@ -307,46 +296,27 @@ def sensitivity(
     """Where the quantised form of a float model loses accuracy, and what would help. Raises what `quantize` raises."""
     from .quantisation import sensitivity as examiner
 
-    tell, recipe = on_event or _silent, recipe or Recipe()
-    known = _Known(shapes, constants, state, custom)
-    with _explained(model, known):
-        done, dataset = _quantised(model, data, recipe, known, tell)
-    with _phase(tell, "analyse") as phase:
-        found = examiner.analyse(done, dataset, recipe.io, recipe.bits, _progress(tell))
-        phase["info"] = f"{plural(len(found.layers), 'layer')}, {len(found.remedies)} remedies tried"
-    return SensitivityResult(_plain(found), examiner.tables(found, done.summary.gains), _plain(done.summary))
-
-
-def _quantised(model: str | Path, data: str | Path, recipe: Recipe, known: _Known, tell: OnEvent):
-    """The quantised model and its samples. UsageError: it is quantised already."""
-    from . import data as datasets, pipeline, sequences
-    from .quantisation import quantise
-
-    graph = known.load(Path(model))
-    dataset = sequences.with_state(graph, datasets.load(data, graph))
-    with _phase(tell, "quantise"):
-        return quantise.quantise_model(pipeline.simplify(graph), dataset, recipe, progress=_progress(tell)), dataset
-
-
-def _progress(tell: OnEvent) -> Callable[[str, int, int], None]:
-    return lambda what, done, total: tell(Event("progress", what, done=done, total=total))
-
-
-def _plain(value: Any) -> dict:
-    """A record as JSON would give it back."""
-    return json.loads(json.dumps(asdict(value)))
+    tell, recipe = on_event or silent, recipe or Recipe()
+    known = source.Known(shapes, constants, state, custom)
+    with source.explained(model, known):
+        done, dataset = source.quantised(model, data, recipe, known, tell)
+    with phase(tell, "analyse") as said:
+        found = examiner.analyse(done, dataset, recipe.io, recipe.bits, progress(tell))
+        said["info"] = f"{plural(len(found.layers), 'layer')}, {len(found.remedies)} remedies tried"
+    tables = examiner.tables(found, done.summary.gains)
+    return SensitivityResult(source.plain(found), tables, source.plain(done.summary))
 
 
 def _widths(
     model: str | Path, data: str | Path, recipe: Recipe, max_drop: float, board: str, ram: int | None,
-    flash: int | None, known: _Known, tell: OnEvent,
+    flash: int | None, known: source.Known, tell: OnEvent,
 ) -> tuple[Mapping[str, str], tuple[dict, ...]]:
     """The cheapest widths by node, and what was tried."""
     from . import board as boards, pipeline
     from .quantisation import mixed
 
     target = boards.load(board)
-    done, dataset = _quantised(model, data, recipe, known, tell)
+    done, dataset = source.quantised(model, data, recipe, known, tell)
 
     def fits(graph: Graph) -> bool:
         if ram is None and flash is None:
@@ -357,10 +327,12 @@ def _widths(
     def prices(graph: Graph) -> mixed.Prices:
         return mixed.Prices(*pipeline.prices(graph, target))
 
-    with _phase(tell, "widths") as phase:
-        bits, trials = mixed.choose_widths(done, dataset, recipe.io, recipe.bits, max_drop, fits, prices, flash, _progress(tell))
-        phase["info"] = ", ".join(f"{n}: {w}" for n, w in bits.items()) or "8x8 everywhere"
-    return bits, tuple(map(_plain, trials))
+    with phase(tell, "widths") as said:
+        bits, trials = mixed.choose_widths(
+            done, dataset, recipe.io, recipe.bits, max_drop, fits, prices, flash, progress(tell)
+        )
+        said["info"] = ", ".join(f"{n}: {w}" for n, w in bits.items()) or "8x8 everywhere"
+    return bits, tuple(map(source.plain, trials))
 
 
 def validate(
@@ -395,7 +367,7 @@ def validate(
 
     from . import validation
 
-    tell, chosen = on_event or _silent, tolerance or validation.Tolerance()
+    tell, chosen = on_event or silent, tolerance or validation.Tolerance()
     unknown = [o for o in on if o not in validation.TARGETS]
     if unknown or not on:
         raise UsageError(
@@ -424,44 +396,6 @@ def validate(
 # --- stages --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """graph: what is compiled. references: the ONNX files that the package carries. summary: of quantisation here."""
-
-    graph: Graph
-    references: dict[str, bytes]
-    summary: dict | None
-    files: dict[str, Any]
-
-
-def _silent(event: Event) -> None:
-    pass
-
-
-@contextmanager
-def _phase(tell: OnEvent, name: str):
-    """Reports the time of the block; the block may set ["info"] of the dict that it is given."""
-    start, found = time.perf_counter(), {"info": ""}
-    yield found
-    tell(Event("phase", name, found["info"], time.perf_counter() - start))
-
-
-@contextmanager
-def _explained(model: str | Path, known: _Known):
-    """What fails in the block as a defect of edgec would is a ModelError where the model itself is wrong."""
-    from . import diagnose, onnx_in
-
-    try:
-        yield
-    except Exception as e:
-        if isinstance(e, EdgecError) and e.exit_code != Exit.INTERNAL:
-            raise
-        found = diagnose.fault(onnx_in.read(Path(model)), known.shapes or {}, known.constants or {})
-        if found is None:
-            raise
-        raise found from e
-
-
 def c_name(model: str | Path, name: str | None) -> str:
     """The prefix of files and C names: `name`, which must be usable as it is, or made from the file's name."""
     from . import pipeline
@@ -480,98 +414,6 @@ def _check_choices(goal: str, stream_input: str = "") -> None:
             raise UsageError(f"{option} {value} does not exist", fix="choose from: " + ", ".join(allowed))
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What the caller says about a model's inputs; see `build`."""
-
-    shapes: Shapes | None
-    constants: Constants | None
-    state: State | None
-    custom: Sequence[str | Path]
-
-    def load(self, path: Path) -> Graph:
-        from . import custom, onnx_in
-        from .passes import feedback
-
-        shapes = {k: tuple(v) for k, v in (self.shapes or {}).items()}
-        own = custom.libraries(self.custom)
-        return feedback.mark(onnx_in.load(path, shapes or None, self.constants, own), self.state or {})
-
-
-def _source(
-    model: str | Path, data: str | Path | None, recipe: Recipe | None, known: _Known, tell: OnEvent
-) -> _Source:
-    """Imports the model, and quantises it where there are data and it is not quantised yet."""
-    from . import data as datasets, onnx_in, sequences, store
-
-    path = Path(model)
-    with _phase(tell, "import") as phase:
-        graph = known.load(path)
-        phase["info"] = plural(len(graph.nodes), "node")
-    for note in graph.notes:
-        tell(Event("note", info=note))
-    original = onnx_in.with_constants_bytes(_self_contained(path), known.constants or {})
-    files = {"model": {"file": path.name, "sha256": store.sha256_file(path)}, "data": None}
-    if data is None:
-        return _Source(graph, {REFERENCE: original}, None, files)
-    files["data"] = {"file": Path(data).name, "sha256": store.sha256_file(Path(data)) if Path(data).is_file() else ""}
-    dataset = datasets.load(data, graph)
-    if any(n.op in ALREADY_QUANTISED for n in graph.nodes):
-        tell(Event("note", info="the model is quantised already: it keeps its own scales, --data is not used"))
-        return _Source(graph, {REFERENCE: original}, None, files)
-    graph, summary, quantised = _quantise(graph, sequences.with_state(graph, dataset), recipe or Recipe(), tell)
-    return _Source(graph, {REFERENCE: quantised, FLOAT_REFERENCE: original}, summary, files)
-
-
-def _quantise(graph: Graph, dataset: Dataset, recipe: Recipe, tell: OnEvent) -> tuple[Graph, dict, bytes]:
-    from . import onnx_out, pipeline
-    from .quantisation import quantise, statistics
-
-    kept = recipe.profile
-    known = statistics.load(kept) if kept is not None and kept.exists() else {}
-    profiles = dict(known)
-    with _phase(tell, "quantise") as phase:
-        done = quantise.quantise_model(
-            pipeline.simplify(graph),
-            dataset,
-            recipe,
-            profiles=profiles,
-            progress=_progress(tell),
-        )
-        summary = _plain(done.summary)
-        proto = onnx_out.to_onnx(done.graph, _metadata(recipe, summary))
-        phase["info"] = f"{plural(summary['integer_nodes'], 'node')} to integers from {plural(len(dataset), 'sample')}"
-        if summary["float_nodes"]:
-            phase["info"] += f", {len(summary['float_nodes'])} stay float"
-    if kept is not None and profiles.keys() != known.keys():
-        statistics.save(profiles, kept)
-    for g in summary["gains"]:
-        change = f"{g['before_db']:.1f} -> {g['after_db']:.1f} dB" + ("" if g["kept"] else ", left out")
-        tell(Event("text", info=f"    {g['step']:<10} {change}"))
-    return done.graph, summary, proto.SerializeToString(deterministic=True)
-
-
-def _metadata(recipe: Recipe, summary: dict) -> dict[str, str]:
-    """What was done, for the metadata of the ONNX file."""
-    return {
-        "edgec.version": __version__,
-        "edgec.quantisation": json.dumps(recipe.described()),
-        "edgec.samples": str(summary["samples"]),
-        "edgec.gains": json.dumps(summary["gains"]),
-    }
-
-
-def _self_contained(path: Path) -> bytes:
-    """The model as one file: its own bytes, or with external weights moved inside."""
-    import onnx
-
-    raw = path.read_bytes()
-    if b"location" not in raw:  # the key that every external tensor has
-        return raw
-    model = onnx.load(path)
-    return model.SerializeToString(deterministic=True)
-
-
 def _compile_graph(
     graph: Graph, board: Board, name: str, tell: OnEvent, dump_ir: str | Path | None = None, **asked: Any
 ) -> Compiled:
@@ -586,8 +428,8 @@ def _compile_graph(
                 f"cannot write {dump_ir}: {(e.strerror or str(e)).lower()}", fix="choose another place with --dump-ir"
             ) from None
 
-    def on_phase(phase: str, seconds: float, info: object = "") -> None:
-        tell(Event("phase", phase, str(info or ""), seconds))
+    def on_phase(name: str, seconds: float, info: object = "") -> None:
+        tell(Event("phase", name, str(info or ""), seconds))
 
     return pipeline.compile_graph(graph, board, name=name, dump_ir=dump_ir, on_phase=on_phase, **asked)
 
@@ -602,132 +444,12 @@ def _find_compiler(board: Board):
 def _build_firmware(stage: Path, board: Board, compiler, goal: str, tell: OnEvent) -> Firmware:
     from . import toolchain
 
-    with _phase(tell, "compile") as phase:
+    with phase(tell, "compile") as said:
         firmware = toolchain.build_firmware(stage, board, compiler, goal)
-        phase["info"] = f"{compiler.version}"
+        said["info"] = f"{compiler.version}"
     if firmware.warnings:
         tell(Event("text", info=firmware.warnings))
     return firmware
-
-
-def _excesses(report: Mapping, ram: int | None, flash: int | None, what: str) -> list[str]:
-    """What is larger than the board or the budget, one sentence each."""
-    from .report import flash_needed, ram_needed
-
-    found = []
-    board = report["board"]
-    for label, need, limit, whose, largest in (
-        ("RAM", ram_needed(report), board["ram_bytes"], board["name"], _largest_ram(report)),
-        ("RAM", ram_needed(report), ram, "--ram", _largest_ram(report)),
-        ("flash", flash_needed(report), board["flash_bytes"], board["name"], _largest_flash(report)),
-        ("flash", flash_needed(report), flash, "--flash", _largest_flash(report)),
-    ):
-        if limit and need > limit:
-            needing = "the arena needs" if label == "RAM" else f"{what} need"
-            found.append(f"{label}: {needing} {need:,} bytes, {whose} allows {limit:,}; largest: {largest}")
-    for a in report["memory"]["arenas"]:
-        room = board["rooms"][a["memory"]]
-        if a["bytes"] > room:
-            needs = f"the arena needs {a['bytes']:,} bytes of {a['memory']}"
-            found.append(f"RAM: {needs}, {board['name']} has {room:,} for it")
-    return found
-
-
-def _largest_ram(report: Mapping) -> str:
-    peak = report["memory"]["peak"]
-    return (
-        ", ".join(f"{'/'.join(a['buffers'])} {a['bytes']:,} B" for a in peak["alive"][:3]) + f" at step {peak['step']}"
-    )
-
-
-def _largest_flash(report: Mapping) -> str:
-    if report["flash"]["largest"]:
-        return ", ".join(f"{x['symbol']} {x['bytes']:,} B" for x in report["flash"]["largest"][:3])
-    return ", ".join(
-        f"weights of {' + '.join(s['origin'])} {s['weights_bytes']:,} B"
-        for s in sorted(report["steps"], key=lambda s: -s["weights_bytes"])[:3]
-    )
-
-
-def _check_fits(report: Mapping, ram: int | None, flash: int | None, what: str, goal: str, stream_input: str) -> None:
-    problems = _excesses(report, ram, flash, what)
-    if not problems:
-        return
-    advice = []
-    if report["int8_would_save"]:
-        saved = size_text(report["int8_would_save"]["weights_bytes"])
-        advice.append(f"quantise with --data (saves about {saved} of flash)")
-    if goal == "time":
-        advice.append("leave out -O time")
-    elif not stream_input and any(p.startswith("RAM") for p in problems):
-        advice.append("take the input row by row with --stream-input")
-    if goal != "size" and any(p.startswith("flash") for p in problems):
-        advice.append("-O size")
-    advice.append("a smaller model, a larger board or budget")
-    raise BudgetError("the model does not fit", where="\n         ".join(problems), fix=", or ".join(advice))
-
-
-def _manifest(
-    compiled: Compiled, source: _Source, options: dict, compiler: str | None, report: Mapping, files: Mapping[str, str]
-) -> dict:
-    """Everything that says how the package came about, and what `validate` needs. No times, no absolute paths."""
-    from . import store
-
-    return {
-        "format": store.FORMAT,
-        "tool": {"name": "edgec", "version": __version__},
-        "name": compiled.c_name,
-        "board": options["board"],
-        "compiler": compiler,
-        "options": options,
-        "model": source.files["model"],
-        "data": source.files["data"],
-        "reference": REFERENCE,
-        "float_reference": FLOAT_REFERENCE if FLOAT_REFERENCE in source.references else None,
-        "inputs": report["inputs"],
-        "outputs": report["outputs"],
-        "state": report["state"],
-        "quantised": bool(source.summary) or any(n.op in ALREADY_QUANTISED for n in source.graph.nodes),
-        "steps": _trace_entries(compiled),
-        "files": dict(files),
-    }
-
-
-def _trace_entries(compiled: Compiled) -> list[dict]:
-    """Per step: the graph tensor that its trace holds and which ONNX tensor that is, for --per-layer. Where that is not
-    plain (a step with several outputs of one size, or that streams rows) the step is left out of the comparison."""
-    from . import emit
-    from .ir import graphs
-
-    found = []
-    tensors = {n: t for g in reversed([*graphs(compiled.graph)]) for n, t in g.tensors.items()}
-    for step in compiled.program.steps:
-        traced = emit.result(compiled.program, step)
-        fitting = [o for o in step.outputs if traced is not None and tensors[o].type.nbytes == traced.nbytes]
-        name = fitting[0] if len(fitting) == 1 else ""
-        entry = {
-            "step": step.name,
-            "op": step.op,
-            "origin": list(step.origin),
-            "tensor": name,
-            "source": "",
-            "perm": None,
-            "channels": None,
-        }
-        if name:
-            t = tensors[name]
-            q = t.type.q
-            entry |= {
-                "source": t.source,
-                "perm": list(t.perm) if t.perm else None,
-                "channels": asdict(t.channels) if t.channels else None,
-                "dtype": t.type.dtype,
-                "shape": list(t.type.shape),
-                "scale": float(q.scale) if q is not None and q.axis is None else 0.0,
-                "zero_point": int(q.zero_point) if q is not None and q.axis is None else 0,
-            }
-        found.append(entry)
-    return found
 
 
 def operators() -> list[dict]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -24,6 +26,26 @@ class Event:
     seconds: float = 0.0
     done: int = 0
     total: int = 0
+
+
+OnEvent = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Nobody listens."""
+
+
+@contextmanager
+def phase(tell: OnEvent, name: str) -> Iterator[dict[str, str]]:
+    """Reports the time of the block; the block may set ["info"] of the dict that it is given."""
+    start, found = time.perf_counter(), {"info": ""}
+    yield found
+    tell(Event("phase", name, found["info"], time.perf_counter() - start))
+
+
+def progress(tell: OnEvent) -> Callable[[str, int, int], None]:
+    """For work that says what it does, how much is done and of how much."""
+    return lambda what, done, total: tell(Event("progress", what, done=done, total=total))
 
 
 @dataclass(frozen=True)
