@@ -9,8 +9,8 @@ nodes, which C has as well:
   is made of operators: the number of the turn is carried, slices of a Scan are Gather, and outputs row by row are
   ScatterND into a carried tensor.
 
-A Loop whose carried tensors change their type from turn to turn, or are sequences, has no such form: it is unrolled,
-and its number of turns must be known.
+A Loop whose carried tensors change their type from turn to turn, or are sequences, has no such form: it is unrolled, and
+what ends it must be known.
 """
 
 from __future__ import annotations
@@ -205,17 +205,20 @@ def _loop(m, node, a) -> None:
     bound = None if most is None else int(np.asarray(most).reshape(-1)[0])
     if _known(m, condition) is False:
         bound = 0
-    if bound is not None and bound <= 1:
+    if bound is not None and bound <= 1 and _known(m, condition) is not None:
         return _unrolled(m, node, a, bound, condition)
     before = {k: copy(getattr(m, k)) for k in ("tensors", "nodes", "counts", "sequences", "absent")}
     bad = len(m.bad)
     try:
         return _as_loop(m, node, a, bound, condition)
-    except UnsupportedError as e:
-        if bound is None or bound > TURNS or len(m.bad) > bad:
-            raise e
+    except UnsupportedError as reason:
+        if bound is None or len(m.bad) > bad:
+            raise
         vars(m).update(before)
-    _unrolled(m, node, a, bound, condition)
+        try:
+            _unrolled(m, node, a, bound, condition)
+        except UnsupportedError:
+            raise reason from None
 
 
 def _as_loop(m: _Import, node, a, bound: int | None, condition: str) -> None:
@@ -283,49 +286,27 @@ def _unrolled(m, node, a, turns: int, condition: str) -> None:
     body, carried = a["body"], list(node.input[2:])
     names = [i.name for i in body.input]
     rows: list[list[str]] = [[] for _ in body.output[1 + len(carried) :]]
-    alive = condition if _known(m, condition) is None else ""  # "": the turn surely runs
-    lives: list[str] = []
-    require(m, turns <= TURNS, node, f"more than {TURNS} turns")
+    require(m, _known(m, condition) is not None, node, "a run-time condition decides whether it runs")
     for turn in range(turns):
+        require(m, turn < TURNS, node, f"more than {TURNS} turns")
         prefix = f"{m.label(node)}/{turn}/"
         number = m.constant(prefix + names[0], np.asarray(turn, np.int64))
         true = m.constant(prefix + names[1], np.asarray(True))
         made = m.inline(body, dict(zip(names, [number, true, *carried], strict=True)), prefix)
-        go_on, new, scanned = made[0], made[1 : 1 + len(carried)], made[1 + len(carried) :]
-        if alive:
-            for k, (old, now) in enumerate(zip(carried, new, strict=True)):
-                _select(m, node, alive, now, old, f"{prefix}carried{k}")
-            new = [f"{prefix}carried{k}" for k in range(len(new))]
-            lives.append(alive)
+        go_on, carried, scanned = made[0], made[1 : 1 + len(carried)], made[1 + len(carried) :]
         for row, s in zip(rows, scanned, strict=True):
             row.append(s)
-        carried = new
         more = _known(m, go_on)
         if more is False:
             break
-        if more is None:
-            alive = m.add("And", [alive, go_on], f"{prefix}alive", m.label(node)) if alive else go_on
-    require(m, not (rows and lives), node, "a run-time condition decides the number of turns")
+        last = turn == turns - 1
+        require(m, more is True or last, node, "a run-time condition decides the number of turns")
     for o, c in zip(node.output, carried, strict=False):
         m.bind(o, c)
     for o, row in zip(node.output[len(carried) :], rows, strict=True):
         if o:
             require(m, bool(row), node, "no turns")
             stack(m, row, 0, o, m.label(node))
-
-
-def _select(m, node, condition: str, then: str, otherwise: str, output: str) -> None:
-    """output = then where the condition holds, else otherwise."""
-    if then == otherwise:
-        return m.bind(output, then)
-    tensors = all(t in m.tensors for t in (then, otherwise))
-    require(
-        m,
-        tensors and m.tensors[then].type.same(m.tensors[otherwise].type),
-        node,
-        "a run-time condition decides the shape or the type of a result",
-    )
-    m.add("Where", [condition, then, otherwise], output, m.label(node))
 
 
 # --- Scan ----------------------------------------------------------------------------------------------

@@ -81,11 +81,11 @@ class _Lowering(Lowering):
             return
         if node.op in CONTROL:
             return lower_control(self, node)
-        kept = dict(self.buffers)
+        kept = dict(self.buffers), dict(self.of)
         try:
             body = table.OPS[node.op].lower(self, node)
         except UnsupportedError as e:
-            self.buffers = kept
+            self.buffers, self.of = kept
             self.problems.append((e.what, e.where or ", ".join(node.origin)))
             for o in node.outputs:
                 if o and o not in self.of:

@@ -318,6 +318,12 @@ class _Import:
             like = helper.np_dtype_to_tensor_dtype(numpy_type(self.tensors[node.input[1]].type.dtype))
             kept = {x.name: helper.get_attribute_value(x) for x in node.attribute}
             node = helper.make_node("Cast", node.input[:1], node.output, name=node.name, to=like, **kept)
+        if node.op_type == "STFT" and node.input[0] in self.tensors and len(self.tensors[node.input[0]].type.shape) == 2:
+            signal = f"{node.output[0]}/signal"  # torch.onnx leaves out the axis of real and imaginary part
+            shape = self.constant(f"{signal}/shape", np.array((*self.tensors[node.input[0]].type.shape, 1), np.int64))
+            self.add("Reshape", [node.input[0], shape], signal, self.label(node))
+            node = helper.make_node("STFT", [signal, *node.input[1:]], node.output, name=node.name,
+                                    **{x.name: helper.get_attribute_value(x) for x in node.attribute})
         values = [self.tensors[i].data if i in self.tensors else None for i in node.input if i]
         known = (self.tensors, self.sequences, self.absent, self.text)
         missing = [i for i in node.input if i and not any(i in names for names in known)]

@@ -43,7 +43,8 @@ def make(compiled: Compiled, board: Board, firmware: Firmware | None, quantisati
 
 
 def tensor_entry(graph: Graph, name: str) -> dict:
-    """name, dtype, shape and quantisation of an input or output; grid: the step of float values on an integer grid."""
+    """name, dtype, shape and quantisation of an input or output; grid: the step of float values on an integer grid; labels:
+    the texts that it counts; count: where data decide its size, the output that holds it, and its axis."""
     t = graph.type(name)
     maker = graph.producers().get(name)
     grid = 0.0
@@ -59,6 +60,8 @@ def tensor_entry(graph: Graph, name: str) -> dict:
         "scale": float(t.q.scale) if t.q is not None else 0.0,
         "zero_point": int(t.q.zero_point) if t.q is not None else 0,
         "grid": grid,
+        "labels": list(graph.labels.get(name, ())),
+        "count": list(graph.counts[name]) if name in graph.counts else None,
     }
 
 

@@ -217,18 +217,38 @@ def _run_onnx(
 
     start = time.perf_counter()
     reference = onnx_run.reference(onnx_in.read(path), inner, custom.in_package(path.parent.parent))
-    columns: list[list[Array]] = [[] for _ in reference.names]
+    columns: dict[str, list[Array]] = {}
 
     def ran(feed: Mapping[str, Array]) -> dict[str, Array]:
-        return dict(zip(reference.names, reference.run(feed), strict=True))
+        return _as_package(manifest, dict(zip(reference.names, reference.run(feed), strict=True)))
 
     for k, (_, made) in enumerate(fed_back(ran, _states(manifest), feeds, steps)):
-        for column, value in zip(columns, made.values(), strict=True):
-            column.append(value)
+        for name, value in made.items():
+            columns.setdefault(name, []).append(value)
         tell(Event("progress", label, done=k + 1, total=len(feeds)))
-    found = {n: np.stack(c) for n, c in zip(reference.names, columns, strict=True)}
+    found = {n: np.stack(c) for n, c in columns.items()}
     tell(Event("phase", label, reference.engine, time.perf_counter() - start))
     return reference.engine, [found[o["name"]] for o in manifest["outputs"]], found
+
+
+def _as_package(manifest: Mapping, found: dict[str, Array]) -> dict[str, Array]:
+    """What ONNX makes, in the form of the package: labels by their numbers, maps as rows of scores, results whose size data
+    decide at their bound, and the counts of these."""
+    made = dict(found)
+    for o in manifest["outputs"]:
+        value = found.get(o["name"])
+        if value is not None and value.dtype.kind in "OU":
+            flat = value.reshape(-1).tolist()
+            rows = [[*v.values()] if isinstance(v, dict) else o["labels"].index(str(v)) for v in flat]
+            value = made[o["name"]] = np.array(rows, o["dtype"]).reshape(o["shape"])
+        if value is not None and o["count"]:
+            count, axis = o["count"]
+            bound = np.zeros(o["shape"], value.dtype)
+            bound[tuple(slice(n) for n in value.shape)] = value
+            made[o["name"]] = bound
+            t = next(e for e in manifest["outputs"] if e["name"] == count)
+            made[count] = np.full(t["shape"], value.shape[axis], t["dtype"])
+    return made
 
 
 def _run_target(

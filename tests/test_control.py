@@ -262,7 +262,7 @@ def test_calls_are_matched_with_steps():
 
 
 @pytest.mark.qemu
-@pytest.mark.parametrize("name", ["scan", "while", "if"])
+@pytest.mark.parametrize("name", ["scan", "bounded", "if"])
 def test_the_emulated_core_makes_the_same_bits(name, tmp_path):
     m = NAMED[name]()
     file = tmp_path / "m.onnx"

@@ -7,8 +7,10 @@ import subprocess
 import warnings
 
 import numpy as np
+import onnx
 import pytest
 
+import edgec
 from edgec import board, host, onnx_in, pipeline, store
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra: dev)")
@@ -212,3 +214,13 @@ def test_the_header_holds_the_labels(tmp_path):
     )
     said = subprocess.run([tmp_path / "labels"], capture_output=True, check=True).stdout
     assert said.decode().split("\0")[:-1] == list(names)
+
+
+@pytest.mark.parametrize("zipmap", [False, True])
+def test_labels_and_maps_are_validated(zipmap, tmp_path):
+    model = fitted(tree.DecisionTreeClassifier(max_depth=3), X, NAMES[Y])
+    onnx.save(skl2onnx.to_onnx(model, X[:1], options={"zipmap": zipmap}, target_opset=OPSETS), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", X=X[ROWS])
+    built = edgec.build(tmp_path / "m.onnx", board="cortex-m4", out=tmp_path / "p", compile=False)
+    result = edgec.validate(built.directory, data=tmp_path / "x.npz")
+    assert result.ok, result.reasons

@@ -38,6 +38,7 @@ class Cell:
         self.hidden, self.inputs = r.shape[-1], w.shape[-1]
         self.time, self.batch = (x.shape[1], x.shape[0]) if a.layout else x.shape[:2]
         self.directions = w.shape[0]
+        c.require(w.shape[1] == r.shape[1] == gates * self.hidden, f"weights {w.shape} and {r.shape}")
         self.functions = activations(a, default, self.directions)
         c.ctx.macs(self.time * self.batch * (w.size + r.size))
 
@@ -49,6 +50,8 @@ class Cell:
         """step(direction, b, x(i), states) -> writes the new hidden state into the last of `states`. states: (initial value,
         output) of each state; Y takes the first one after each step."""
         c, y = self.c, self.c.out[0]
+        for start in (s for s, _ in states if s is not None):
+            c.require(start.shape[-1] == self.hidden, f"an initial state {start.shape} of {self.hidden} units (a projection is no part of ONNX)")
         kept = [c.scratch(self.x.dtype, self.hidden) for _ in states]
         new = c.scratch(self.x.dtype, self.hidden)
         for d in range(self.directions):
