@@ -48,7 +48,7 @@ def compiled(m, folder):
 
 
 def keras_cnn():
-    """Channels last outside: transpositions around each layer, a padding before a strided convolution, batch norm, depthwise and
+    """Channels last outside: transpositions around each layer, a padding, batch norm, depthwise and
     pointwise layers, a mean over the picture, the batch size found out by shape arithmetic, dense layers."""
     last, first = [0, 2, 3, 1], [0, 3, 1, 2]
     nodes = [
