@@ -21,6 +21,7 @@ from edgec.ir import Graph, Node, Tensor, TensorType
 Array = np.ndarray
 Rng = np.random.Generator
 CONSTANT = "c_"
+ALONE = {"Upsample": (9, 3), "TreeEnsemble": (onnx.defs.onnx_opset_version(), 5)}  # operators that need opsets of their own
 INTS = ("int32", "int64", "int8", "uint8", "int16", "uint16", "uint32", "uint64")
 
 
@@ -43,10 +44,10 @@ def scalar(value, dtype: str = "float32") -> Const:
     return Const(np.asarray(value, dtype))
 
 
-def cases(op: str, seed: int = 0) -> list[tuple[onnx.NodeProto, dict[str, Array]]]:
+def cases(op: str, seed: int = 0, generators=None) -> list[tuple[onnx.NodeProto, dict[str, Array]]]:
     """Nodes of one operator with inputs. KeyError where there is no generator for it."""
     rng = np.random.default_rng([seed, *op.encode()])
-    return [_named(op, c) for c in GENERATORS[op](rng)]
+    return [_named(op, c) for c in (generators or GENERATORS)[op](rng)]
 
 
 class Case(NamedTuple):
@@ -64,7 +65,10 @@ def case(*operands, outputs: int = 1, **attrs) -> Case:
 def _named(op: str, c: Case) -> tuple[onnx.NodeProto, dict[str, Array]]:
     names = ["" if x is None else f"{CONSTANT * isinstance(x, Const)}x{k}" for k, x in enumerate(c.operands)]
     inputs = {n: x.value if isinstance(x, Const) else x for n, x in zip(names, c.operands, strict=True) if n}
-    return helper.make_node(op, names, [f"y{k}" for k in range(c.outputs)], name=f"{op}_node", **c.attrs), inputs
+    domain, _, name = op.rpartition(".")
+    outputs = [f"y{k}" for k in range(c.outputs)]
+    attrs = {k: numpy_helper.from_array(v, k) if isinstance(v, np.ndarray) else v for k, v in c.attrs.items()}
+    return helper.make_node(name, names, outputs, name=f"{op}_node", domain=domain, **attrs), inputs
 
 
 def model(node: onnx.NodeProto, inputs: dict[str, Array]) -> onnx.ModelProto:
@@ -76,7 +80,7 @@ def model(node: onnx.NodeProto, inputs: dict[str, Array]) -> onnx.ModelProto:
 def merged(pairs: Iterable[tuple[onnx.NodeProto, dict[str, Array]]]) -> tuple[onnx.ModelProto, dict[str, Array], list[Array]]:
     """(one model of all pairs side by side, its run-time inputs by name, its outputs by ONNX's evaluator).
 
-    Tensor `x` of pair k is `x_k` there. The pairs need one opset: `Upsample` goes with none but itself."""
+    Tensor `x` of pair k is `x_k` there. The pairs need one opset: those of `ALONE` go with none but themselves."""
     nodes, inputs, outputs = [], {}, {}
     for k, (node, given) in enumerate(pairs):
         renamed = onnx.NodeProto.FromString(node.SerializeToString())
@@ -124,8 +128,8 @@ def _model(nodes, inputs, outputs) -> onnx.ModelProto:
     constants = [numpy_helper.from_array(np.asarray(v), k) for k, v in inputs.items() if k.startswith(CONSTANT)]
     given = [_info(k, v) for k, v in run_time(inputs).items()]
     graph = helper.make_graph(nodes, nodes[0].op_type.lower(), given, outputs, constants)
-    opset = 9 if any(n.op_type == "Upsample" for n in nodes) else onnx.defs.onnx_opset_version()
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    core, ml = next((ALONE[n.op_type] for n in nodes if n.op_type in ALONE), (onnx.defs.onnx_opset_version(), 3))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", core), helper.make_opsetid("ai.onnx.ml", ml)])
 
 
 # --- random tensors -----------------------------------------------------------------------------

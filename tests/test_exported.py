@@ -340,6 +340,18 @@ def test_a_projection_is_refused(tmp_path):
         compiled(exported("projected", exporter="dynamo")[0], tmp_path)
 
 
+def test_cubic_sampling_beyond_the_border_is_pytorchs(tmp_path):
+    """ONNX's evaluator moves such points to the border first; PyTorch and onnxruntime take the border's values there."""
+    x, grid = torch.randn(1, 2, 4, 5), 3 * torch.rand(1, 3, 3, 2) - 1.5
+    made = onnx.helper.make_model(onnx.helper.make_graph(
+        [onnx.helper.make_node("GridSample", ["x", "grid"], ["y"], mode="cubic", padding_mode="border")], "m",
+        [onnx.helper.make_tensor_value_info(n, 1, t.shape) for n, t in (("x", x), ("grid", grid))],
+        [onnx.helper.make_tensor_value_info("y", 1, [1, 2, 3, 3])]), opset_imports=[onnx.helper.make_opsetid("", 20)])
+    _, h = compiled(made, tmp_path)
+    wanted = torch.nn.functional.grid_sample(x, grid, "bicubic", "border", align_corners=False).numpy()
+    np.testing.assert_allclose(h.run([x.numpy(), grid.numpy()])[0], wanted, rtol=1e-4, atol=2e-6)
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name in ("lstm", "gru", "transformer"):

@@ -37,9 +37,9 @@ def same_kind(a, b) -> bool:
                                                  np.nan_to_num(b, nan=5, posinf=6, neginf=7) * ~np.isfinite(b))
 
 
-def functions(program) -> set[str]:
-    """The names of the scalar functions that a program calls."""
-    statements = (s for f in program.steps for s in loop_verify.statements(f.body))
+def functions(steps) -> set[str]:
+    """The names of the scalar functions that steps of a program call."""
+    statements = (s for f in steps for s in loop_verify.statements(f.body))
     expressions = (e for s in statements for e in loop_verify.expressions(s))
     return {x.name for e in expressions for x in loop_verify.nodes(e) if isinstance(x, Fn)}
 
@@ -58,7 +58,7 @@ def test_c_equals_onnx_and_the_interpreter(op, tmp_path):
             np.testing.assert_array_equal(got, meant, name)
         else:
             np.testing.assert_allclose(got, want, rtol=RTOL, atol=ATOL.get(op, 5e-7), err_msg=name)
-            rtol, atol = INTERPRETER if INEXACT & functions(c.program) else (0, 0)
+            rtol, atol = INTERPRETER if INEXACT & functions(c.program.steps) else (0, 0)
             np.testing.assert_allclose(got, meant, rtol=rtol, atol=atol, err_msg=name)
 
 

@@ -14,7 +14,7 @@ from ..kernels.choice import Offer, Packed, conv_offer, integer_kernel, plane_ke
 from ..kernels.dwplane import Plane, cut, in_place
 from ..loops import Bin, Call, Const, Fn, For, If, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
 from .base import Array, Lowering, Op
-from .spatial import Reads, RowShape, Window, patches, whole, window
+from .spatial import Reads, RowShape, Window, in_order, patches, whole, window
 
 
 def _window(node: Node, x_shape, w_shape) -> Window:
@@ -53,14 +53,16 @@ def reference(node, inputs, in_types, out_types):
         for g in range(group):
             a = p[..., g * cg:(g + 1) * cg].reshape(oh * ow, -1)
             b = w[g * (oc // group):(g + 1) * (oc // group)].reshape(oc // group, -1)
-            # float64 holds int8 x int8 sums exactly, and float32 sums to well under their own rounding
-            outs.append(a.astype(np.float64) @ b.astype(np.float64).T)
+            if q is None:
+                part = slice(g * (oc // group), (g + 1) * (oc // group))
+                outs.append(in_order(0 if bias is None else bias.reshape(-1)[part], a, b))
+            else:  # float64 holds int8 x int8 sums exactly
+                outs.append(a.astype(np.float64) @ b.astype(np.float64).T)
         images.append(np.concatenate(outs, 1).reshape(oh, ow, oc))
     acc = np.stack(images)
     clip = node.attrs.get("clip")
     if q is None:
-        y = acc + (0 if bias is None else bias.astype(np.float64))
-        return [(y if clip is None else np.clip(y, *clip)).astype(np.float32)]
+        return [acc if clip is None else np.clip(acc, *clip).astype(np.float32)]
     folded, mul_ = integer_parts(w, bias, q, in_types[1].q, out_types[0].q, node.attrs.get("top_scale"))
     yq, dtype = out_types[0].q, out_types[0].dtype
     return [requant(acc.astype(np.int64) + folded, mul_, int(yq.zero_point), *bounds(yq, clip, dtype), dtype)]

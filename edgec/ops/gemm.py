@@ -16,17 +16,17 @@ from ..kernels.choice import Packed, integer_kernel
 from ..loops import Bin, Call, Const, For, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
 from .base import Lowering, Op
 from .conv import fits_kernels, integer_nest, integer_parts, requant_expr, wide_kernel
-from .spatial import Window
+from .spatial import Window, in_order
 
 
 def reference_gemm(node, inputs, in_types, out_types):
     x, w = inputs[0], inputs[1]
     bias = inputs[2] if len(inputs) > 2 and inputs[2] is not None else None
     clip, q = node.attrs.get("clip"), in_types[0].q
-    acc = x.astype(np.float64) @ w.astype(np.float64).T  # exact for int8
     if q is None:
-        y = acc + (0 if bias is None else bias)
+        y = in_order(0 if bias is None else bias, x, w)
         return [(np.clip(y, *clip) if clip else y).astype(np.float32)]
+    acc = x.astype(np.float64) @ w.astype(np.float64).T  # exact for int8
     folded, mul_ = integer_parts(w, bias, q, in_types[1].q, out_types[0].q, node.attrs.get("top_scale"))
     yq, dtype = out_types[0].q, out_types[0].dtype
     return [requant(acc.astype(np.int64) + folded, mul_, int(yq.zero_point), *bounds(yq, clip, dtype), dtype)]

@@ -24,13 +24,15 @@ def _reference(node, inputs, in_types, out_types):
             low = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
             out.append(patches(image, win, low).max((2, 3)))
             continue
-        total = patches(image.astype(np.float64) - (int(q.zero_point) if q else 0), win, 0).sum((2, 3))
+        taken = patches(image if q is None else image.astype(np.float64) - int(q.zero_point), win, 0)
+        taken = taken.reshape(*taken.shape[:2], -1, taken.shape[-1])
+        total = taken.sum(2) if q else np.cumsum(taken, 2)[:, :, -1] + np.float32(0)  # floats one after the other
         if node.attrs.get("count_include_pad"):
             count = np.full(total.shape[:2], win.kernel[0] * win.kernel[1])
         else:
             count = patches(np.ones((*win.in_size, 1)), win, 0).sum((2, 3, 4)).astype(int)
         if q is None:
-            y = total / count[..., None]
+            y = total / count[..., None].astype(np.float32)
             out.append((np.clip(y, *node.attrs["clip"]) if "clip" in node.attrs else y).astype(np.float32))
         else:
             out.append(_integer_mean(node, win, total.astype(np.int64), count, q, out_types[0]))

@@ -29,9 +29,10 @@ def grid_sample(c: Code, a, x: Tensor, grid: Tensor) -> None:
         g, extent = cast(grid[(n, *o, len(size) - 1 - axis)], "float32"), size[axis]
         at = (g + 1) / 2 * (extent - 1) if a.align_corners else ((g + 1) * extent - 1) / 2
         at = c.let(real.round(at) if mode == "nearest" else at)
-        if a.padding_mode == "border":
-            return c.let(minimum(maximum(at, 0), extent - 1))
-        return c.let(_reflected(at, low[axis], high[axis])) if a.padding_mode == "reflection" else at
+        if a.padding_mode == "reflection":
+            return c.let(_reflected(at, low[axis], high[axis]))
+        beyond = 0 if a.padding_mode == "border" and mode != "cubic" else 3  # there all taps lie outside
+        return c.let(minimum(maximum(at, -beyond), extent - 1 + beyond))
 
     def pixel(n, ch, at: list[E]) -> E:
         """The element at whole coordinates, the padding rule applied."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import UnsupportedError
 from ..ir import Node
-from ..loops import Bin, Const, For, Ref, Rows, Stmt, Var, add, mul
+from ..loops import Bin, Const, For, Ref, Stmt, Var, add, mul
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,16 @@ def window(node: Node, spatial: tuple[int, ...], kernel: tuple[int, ...] | None 
                 o -= 1
         out.append(o)
     return Window(kernel, strides, dilations, tuple(pads), tuple(spatial), tuple(out))
+
+
+def in_order(start, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """start + a[:, 0] b[:, 0] + a[:, 1] b[:, 1] + ..., each product and each sum rounded: how float kernels sum, bit for
+    bit. start: [n] or a number; a: [m][k], b: [n][k], float32 -> [m][n]."""
+    total = np.empty((len(a), len(b)), np.float32)
+    total[:] = start
+    for k in range(a.shape[1]):
+        total += a[:, k, None] * b[None, :, k]
+    return total
 
 
 def patches(x: np.ndarray, w: Window, fill) -> np.ndarray:
