@@ -37,7 +37,7 @@ from .kernels.choice import Offer, affordable
 from .loops import Buffer, Call, Program, program_text
 from .ops.conv import faster
 from .output import count_text, plural
-from .passes import absorb, channels, constants, feedback, layout, normalise
+from .passes import absorb, channels, clips, constants, feedback, layout, normalise
 
 SIMPLIFY = (
     constants.constant_grids,
@@ -54,6 +54,7 @@ SIMPLIFY = (
 )
 ABSORB = (
     constants.constant_grids,
+    clips.clip_before_quantize,
     absorb.fuse_clip,
     absorb.annotate,
     absorb.signed,

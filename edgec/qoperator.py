@@ -34,7 +34,8 @@ def expand(node: onnx.NodeProto, full_name: str, value: Callable[[str], np.ndarr
 
     value(tensor) -> its contents if constant; constant(name, contents) makes one and returns its name."""
     if full_name in SAME:
-        return [_node(SAME[full_name], node.input, node.output, node.name)]
+        axis = {a.name: a.i for a in node.attribute if a.name in ("axis", "block_size")}
+        return [_node(SAME[full_name], node.input, node.output, node.name, **axis)]
     if full_name not in FORMS:
         return None
     op, starts, out, bias = FORMS[full_name]

@@ -152,13 +152,13 @@ FUNCTIONS = {"Sigmoid": lambda v: 1 / (1 + np.exp(-v)), "Tanh": np.tanh, "Relu":
 def test_points_are_within_one_step(name, largest, dtype, zero):
     f = FUNCTIONS[name]
     bound = max(float(np.abs(f(np.float32(largest))).max()), 1e-3)
-    y = QParams.of(bound / 32000, 0) if dtype == "int16" else QParams.of(bound / 60, zero)
-    x = QParams.of(largest / 32767, 0)
+    y = QParams.of(bound / 32000, 400 * zero) if dtype == "int16" else QParams.of(bound / 60, zero)
+    x = QParams.of(largest / 32767, 500 * zero)
     p, reach = curve.points(x, y, dtype, f)
     assert len(p) - 1 in curve.SEGMENTS
     every = np.arange(-2**15, 2**15)
-    exact = quantise(f(every.astype(np.float64) * float(x.scale)).astype(np.float32), y, dtype).astype(int)
-    assert np.abs(curve.values(p, reach, every, int(y.zero_point), dtype) - exact).max() <= 1
+    exact = quantise(f((every.astype(np.float64) - int(x.zero_point)) * float(x.scale)).astype(np.float32), y, dtype).astype(int)
+    assert np.abs(curve.values(p, reach, every, dtype) - exact).max() <= 1
 
 
 def test_a_curve_too_steep_stays_float():

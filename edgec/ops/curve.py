@@ -1,8 +1,7 @@
 """Functions of one int16 tensor, integers only: points at equal distances and straight lines between them.
 
-y = clamp(((p[i] * (2^b - r) + p[i + 1] * r + half) >> (b + up)) + zero point), where u = clamp(x, -reach, reach - 1) + reach,
-i = u >> b and r the lower b bits of u; the points are the function's values in steps of the output times 2^up. There
-are as few points, over as wide a reach, as keep every one of the 65,536 results within one step of the exact one, and
+y = clamp((p[i] * (2^b - r) + p[i + 1] * r + half) >> (b + up)), where u = clamp(x, -reach, reach - 1) + reach, i = u >> b
+and r the lower b bits of u; the points are the function's values as integers of the output, times 2^up. There are as few points, over as wide a reach, as keep every one of the 65,536 results within one step of the exact one, and
 for an int8 output nearly all equal.
 """
 from __future__ import annotations
@@ -38,24 +37,25 @@ def _points(function: bytes, scale: float, zero: int, dtype: str) -> tuple[np.nd
     """function: its values at -2^15 to 2^15."""
     exact = np.frombuffer(function, np.float32)
     want = quantise(exact[:-1], QParams.of(scale, zero), dtype).astype(np.int64)
-    steps = np.clip(np.rint(exact.astype(np.float64) / scale * 2 ** UP[dtype]), -2**15, 2**15 - 1).astype(np.int16)
+    whole = (exact.astype(np.float64) / scale + zero) * 2 ** UP[dtype]
+    steps = np.clip(np.rint(whole), -2**15, 2**15 - 1).astype(np.int16)
     for n in SEGMENTS:
         for reach in REACHES:
             found = steps[2**15 - reach:2**15 + reach + 1:max(2 * reach // n, 1)]
-            off = np.abs(values(found, reach, ALL, zero, dtype) - want) if 2 * reach > n else np.array([2])
+            off = np.abs(values(found, reach, ALL, dtype) - want) if 2 * reach > n else np.array([2])
             if off.max() <= 1 and np.mean(off) <= UNEQUAL[dtype]:
                 return found, reach
     return None
 
 
-def values(p: np.ndarray, reach: int, x: np.ndarray, zero: int, dtype: str) -> np.ndarray:
+def values(p: np.ndarray, reach: int, x: np.ndarray, dtype: str) -> np.ndarray:
     """The formula, int64."""
     b, up = _bits(p, reach), UP[dtype]
     u, p = np.clip(x.astype(np.int64), -reach, reach - 1) + reach, p.astype(np.int64)
     i, r = u >> b, u & (2**b - 1)
     total = p[i] * (2**b - r) + p[i + 1] * r + _half(b + up)
     info = np.iinfo(dtype)
-    return np.clip((total >> (b + up)) + zero, info.min, info.max)
+    return np.clip(total >> (b + up), info.min, info.max)
 
 
 def _bits(p: np.ndarray, reach: int) -> int:
@@ -68,7 +68,7 @@ def _half(shift: int) -> int:
 
 def reference(node, inputs, in_types, out_types):
     y = out_types[0]
-    return [values(inputs[1], node.attrs["reach"], inputs[0], int(y.q.zero_point), y.dtype).astype(y.dtype)]
+    return [values(inputs[1], node.attrs["reach"], inputs[0], y.dtype).astype(y.dtype)]
 
 
 def lower(ctx: Lowering, node: Node) -> list[Stmt]:
@@ -81,8 +81,7 @@ def lower(ctx: Lowering, node: Node) -> list[Stmt]:
     at = Bin(">>", u, Const(b))
     near, far = (cast(Load(p, k, "int16"), "int32") for k in (at, Bin("+", at, Const(1))))
     total = Bin("+", Bin("+", Bin("*", near, Bin("-", Const(2**b), r)), Bin("*", far, r)), Const(_half(b + up)))
-    whole = Bin("+", Bin(">>", total, Const(b + up)), Const(int(y_t.q.zero_point)))
-    clamped = Bin("min", Bin("max", whole, Const(int(info.min))), Const(int(info.max)))
+    clamped = Bin("min", Bin("max", Bin(">>", total, Const(b + up)), Const(int(info.min))), Const(int(info.max)))
     near_zero = Bin("min", Bin("max", cast(Load(x, i, "int16"), "int32"), Const(-reach)), Const(reach - 1))
     return [For("i", Const(0), Const(y_t.size), (
         Let("u", "int32", Bin("+", near_zero, Const(reach))),

@@ -16,7 +16,8 @@ from ..ops import curve, table
 from ..rewrite import Rewriter, Sweep, rewrite_nodes
 from .constants import integers
 
-INTS = ("int8", "uint8", "int16")
+INTS = ("int8", "uint8", "int16", "uint16")
+SIGN = {"uint8": ("int8", 128), "uint16": ("int16", 32768)}     # what `signed` makes of them, and by how much they move
 SIGNED = ("int8", "int16")                      # what is left of them after `signed`
 WIDE = ("Conv", "Gemm", "Add", "Sub", "Mul", "AveragePool")    # have a form for int16 activations
 ACCUMULATING = ("Conv", "Gemm")
@@ -255,29 +256,27 @@ class _Absorb:
 
     def move(self, node: Node, y: str) -> list[Node] | None:
         x = self.real[node.inputs[0]]
-        if self.r.type(x).dtype != self.r.type(y).dtype:
-            return None
-        if self.r.type(x).q.same(self.r.type(y).q):
+        if self.r.type(x).dtype == self.r.type(y).dtype and self.r.type(x).q.same(self.r.type(y).q):
             return [node.with_(inputs=(x, *node.inputs[1:]), outputs=(y,))]
-        if self.r.type(x).dtype != "int8":
-            return None
-        mid = self.r.tensor(y + "/moved", TensorType("int8", self.r.type(y).shape, self.r.type(x).q))
-        return [node.with_(inputs=(x, *node.inputs[1:]), outputs=(mid,)), self.table(mid, y, lambda v: v, "Requantize", node.origin)]
+        mid = self.r.tensor(y + "/moved", TensorType(self.r.type(x).dtype, self.r.type(y).shape, self.r.type(x).q))
+        after = self.function(mid, y, lambda v: v, "Requantize", node.origin)
+        return after and [node.with_(inputs=(x, *node.inputs[1:]), outputs=(mid,)), *after]
 
     def concat(self, node: Node, y: str) -> list[Node] | None:
         """Concat, and Min and Max, which rounding does not disturb: on operands with the output's scale."""
         ins = [self.quantised(i) for i in node.inputs]
-        if any(i is None or self.r.type(i).dtype != self.r.type(y).dtype for i in ins):
+        if any(i is None for i in ins):
             return None
-        if self.r.type(y).dtype != "int8" and not all(self.r.type(i).q.same(self.r.type(y).q) for i in ins):
-            return None
-        nodes, aligned, q = [], [], self.r.type(y).q
+        nodes, aligned, want = [], [], self.r.type(y)
         for i in ins:
-            if self.r.type(i).q.same(q):
+            if self.r.type(i).dtype == want.dtype and self.r.type(i).q.same(want.q):
                 aligned.append(i)
                 continue
-            t = self.r.tensor(i + "/rescaled", replace(self.r.type(i), q=q))
-            nodes.append(self.table(i, t, lambda v: v, "Requantize", node.origin))
+            t = self.r.tensor(i + "/rescaled", replace(self.r.type(i), dtype=want.dtype, q=want.q))
+            after = self.function(i, t, lambda v: v, "Requantize", node.origin)
+            if after is None:
+                return None
+            nodes += after
             aligned.append(t)
         return [*nodes, node.with_(inputs=tuple(aligned), outputs=(y,))]
 
@@ -397,23 +396,25 @@ def islands(graph: Graph) -> list[str]:
 
 
 def signed(graph: Graph) -> Graph:
-    """uint8 tensors between Q/DQ nodes become int8 with the zero point moved by 128; graph inputs and outputs keep
-    their type behind a Cast-like offset."""
+    """uint8 and uint16 tensors between Q/DQ nodes become signed with the zero point moved by half their range; uint8
+    graph inputs and outputs keep their type behind a Cast-like offset."""
     r = Rewriter(graph)
     made, users = graph.producers(), graph.consumers()
     allowed = MOVES | {"Concat", "QuantizeLinear", "DequantizeLinear", "MaxPool", "Pad"}
     shifted = {}
     for t in graph.tensors.values():
-        if t.type.dtype != "uint8" or t.type.q is None or t.data is not None:
+        if t.type.dtype not in SIGN or t.type.q is None or t.data is not None:
+            continue
+        if t.type.dtype == "uint16" and t.name in (*graph.inputs, *graph.outputs):
             continue
         around = [*users.get(t.name, []), *([made[t.name]] if t.name in made else [])]
         if all(n.op in allowed for n in around):
-            shifted[t.name] = QParams.of(t.type.q.scale, t.type.q.zero_point - 128)
+            shifted[t.name] = QParams.of(t.type.q.scale, t.type.q.zero_point - SIGN[t.type.dtype][1])
     nodes: list[Node] = []
     rename: dict[str, str] = {}
     for name, q in shifted.items():
         t = r.type(name)
-        new = r.tensor(name + "/s8", TensorType("int8", t.shape, q), source="")
+        new = r.tensor(name + "/signed", TensorType(SIGN[t.dtype][0], t.shape, q), source="")
         rename[name] = new
     for name in graph.inputs:
         if name in rename:
@@ -425,12 +426,13 @@ def signed(graph: Graph) -> Graph:
             continue
         ins = [rename.get(i, i) for i in node.inputs]
         outs = tuple(rename.get(o, o) for o in node.outputs)
+        dtype, half = SIGN[r.type(touched[0]).dtype]
         if node.op in ("QuantizeLinear", "DequantizeLinear"):
             z = r.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.uint8(0)
-            zero = r.const(touched[0] + "/zero", np.asarray(z.astype(np.int32) - 128, np.int8))
+            zero = r.const(touched[0] + "/zero", np.asarray(z.astype(np.int32) - half, dtype))
             ins = [ins[0], ins[1], zero]
         elif node.op == "Pad" and len(node.inputs) > 2 and node.inputs[2]:
-            ins[2] = r.const(node.inputs[2] + "/s8", np.asarray(r.value(node.inputs[2]).astype(np.int32) - 128, np.int8))
+            ins[2] = r.const(node.inputs[2] + "/signed", np.asarray(r.value(node.inputs[2]).astype(np.int32) - half, dtype))
         nodes.append(node.with_(inputs=tuple(ins), outputs=outs))
     for name in graph.outputs:
         if name in rename and name not in graph.inputs:

@@ -13,7 +13,8 @@ from .constants import permuted
 
 SPATIAL = ("Conv", "MaxPool", "AveragePool")
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
-POINTWISE = normalise.POINTWISE | {"edgec.Lut", "edgec.Offset"}
+TABLES = ("edgec.Lut", "edgec.Curve")
+POINTWISE = normalise.POINTWISE | {*TABLES, "edgec.Offset"}
 
 
 def _has_kernel(r: Rewriter, node: Node) -> bool:
@@ -134,7 +135,7 @@ def _operands(r: Rewriter, node: Node, source, inverse, rank, perm):
         for i in node.inputs:
             if not i or i in source:
                 ins.append(source.get(i, i))
-            elif r.type(i).size == 1 or node.op == "edgec.Lut":
+            elif r.type(i).size == 1 or node.op in TABLES:
                 ins.append(i)
             else:
                 v = r.value(i)
