@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from onnx.reference import ReferenceEvaluator
-from test_quantize import normal, outputs, snr, tiny
+from test_quantize import outputs, snr, tiny
 from test_wide import compiled
 
 from edgec import board, host, onnx_run, pipeline, reference
@@ -19,13 +19,20 @@ from edgec.quantisation.recipe import IMPROVEMENTS, Recipe
 from edgec.quantisation.simulate import float_values
 from edgec.quantisation.unroll import RECURRENT, unrolled
 
+
+def drawn(seed):
+    """Normal numbers, the same whatever other tests draw."""
+    rng = np.random.default_rng(seed)
+    return lambda *shape, scale=1.0: (rng.standard_normal(shape) * scale).astype(np.float32)
+
+
 PLAIN = Recipe("minmax", without=IMPROVEMENTS)
 HIDDEN, INPUTS = 6, 4
 
 
 def recurrent(op="LSTM", time=5, direction="forward", layout=0, batch=1, initial=False, more=(), outs=None, **attributes):
     """One layer; W is of a size that drives gates to both ends. initial: h (and c) as inputs h0 (and c0)."""
-    both = 2 if direction == "bidirectional" else 1
+    both, normal = 2 if direction == "bidirectional" else 1, drawn(1)
     rows = len(RECURRENT[op]) * HIDDEN
     constants = {"w": normal(both, rows, INPUTS), "r": normal(both, rows, HIDDEN, scale=0.7),
                  "b": normal(both, 2 * rows, scale=0.5)}
@@ -39,6 +46,7 @@ def recurrent(op="LSTM", time=5, direction="forward", layout=0, batch=1, initial
 
 
 def data_for(g, n=40):
+    normal = drawn(2)
     return Dataset({i: normal(n, *g.type(i).shape, scale=0.5 if i != "x" else 1.0) for i in g.inputs}, None, "")
 
 
@@ -164,6 +172,6 @@ def test_points_are_within_one_step(name, largest, dtype, zero):
 
 def test_a_curve_too_steep_stays_float():
     assert curve.points(QParams.of(1e-3, 0), QParams.of(1e-3, 0), "int16", np.round) is None
-    g = tiny([("Conv", ["x", "w"], "c", {}), ("Tanh", ["c"], "y", {})], {"x": (1, 2, 3, 3)}, {"w": normal(2, 2, 1, 1)})
+    g = tiny([("Conv", ["x", "w"], "c", {}), ("Tanh", ["c"], "y", {})], {"x": (1, 2, 3, 3)}, {"w": drawn(3)(2, 2, 1, 1)})
     done = quantise_model(g, data_for(g), Recipe("minmax", without=IMPROVEMENTS, bits={"the_c": "16x8"}))
     assert any(n.op == "edgec.Curve" for n in compiled(drop_identities(done.graph)).nodes)
