@@ -23,6 +23,7 @@ from .ops import table
 
 BROADCAST = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Greater", "Less", "Equal"}
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "QLinearConv", "QLinearMatMul"}
+NARROW_FLOATS = ("float16", "bfloat16")
 NOT_FOLDED = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial",
               "Bernoulli"}
 
@@ -351,7 +352,7 @@ class _Import:
             body = self.function_body(node, domain)
             if body is None:
                 self.bad.append((f"{domain + '.' if domain else ''}{node.op_type}", self.label(node)))
-            else:
+            elif not self.widened(node, domain):
                 self.inline_function(node, body)
         else:
             self.keep(node, domain)
@@ -369,6 +370,31 @@ class _Import:
             self.tensors[o] = Tensor(o, t, source=o)
         self.nodes.append(Node(custom.NODE, tuple(node.input), tuple(node.output), attrs(
             operator=operator, attributes=given, params=params, scratch=scratch), (self.label(node),)))
+
+    def widened(self, node: onnx.NodeProto, domain: str) -> bool:
+        """Imports a node that its function body defines on float32 in place of narrow floats, so that it rounds once, as
+        every operator does. False where none of its inputs are narrow, or its types are not known before."""
+        narrow = {i for i in node.input if i in self.tensors and self.tensors[i].type.dtype in NARROW_FLOATS}
+        if not narrow:
+            return False
+        try:
+            types = self.types(node, domain)
+        except UnsupportedError:
+            return False
+        label = self.label(node)
+        wide = onnx.NodeProto()
+        wide.CopyFrom(node)
+        for k, i in enumerate(node.input):
+            if i in narrow:
+                wide.input[k] = self.add("Cast", [i], f"{node.output[0]}/wide{k}", label, to=TensorProto.FLOAT)
+        for k, (o, t) in enumerate(zip(node.output, types, strict=False)):
+            if o and t.dtype in NARROW_FLOATS:
+                wide.output[k] = f"{o}/wide"
+        self.visit(wide)
+        for o, made, t in zip(node.output, wide.output, types, strict=False):
+            if o and o != made and made in self.tensors:
+                self.add("Cast", [made], o, label, to=helper.np_dtype_to_tensor_dtype(numpy_type(t.dtype)))
+        return True
 
     def fold(self, node: onnx.NodeProto) -> None:
         """Computes a node of constants with ONNX's reference evaluator (Shape and Size need the type alone)."""

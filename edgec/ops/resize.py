@@ -75,7 +75,6 @@ def taps(node, a, x: Array, n: int) -> tuple[Array, Array]:
     """Indices and float32 weights [output size][taps] of the neighbours of each coordinate."""
     require(a.mode in ("linear", "bilinear", "cubic"), node, f"mode {a.mode}")
     outside = (x < 0) | (x > n - 1) if a.coordinate_transformation_mode == CROP else np.zeros(len(x), bool)
-    require(not outside.any() or not a.extrapolation_value, node, "interpolation with an extrapolation value")
     reach = 2 if a.mode == "cubic" else 1
     step = float(x[1] - x[0]) if len(x) > 1 else n / len(x)
     stretch = 1 / max(step, 1.0) if a.antialias else 1.0  # the filter covers all pixels that become one
@@ -109,17 +108,24 @@ def _infer(node, types, values):
     return [TensorType(t.dtype, tuple(sizes), t.q)]
 
 
+def _base(node) -> float:
+    """What is interpolated is the difference to this: the value outside of a cropped picture, where all weights are 0."""
+    a = options(node, SCHEMA)
+    return a.extrapolation_value if node.op == "Resize" and a.coordinate_transformation_mode == CROP else 0.0
+
+
 def _finish(y, dtype: str):
     """Integers (quantised: interpolation keeps the quantisation) are rounded."""
     return y if dtype == "float32" else cast(real.round(y), dtype)
 
 
 def _reference(node, inputs, in_types, out_types):
-    y = inputs[0].astype(np.float32)
+    base = np.float32(_base(node))
+    y = inputs[0].astype(np.float32) - base
     for axis, p in enumerate(_plan(node, in_types, inputs)):
         if p:
             y = np.moveaxis((np.moveaxis(y, axis, -1)[..., p[0]] * p[1]).sum(-1), -1, axis)
-    return [_finish(y, out_types[0].dtype)]
+    return [_finish(y + base, out_types[0].dtype)]
 
 
 def _lower(ctx, node):
@@ -129,18 +135,19 @@ def _lower(ctx, node):
     counts = [p[0].shape[1] if p else 1 for p in plan]
     indices = [table(ctx, p[0]) if p else None for p in plan]
     weights = [ctx.rom(p[1], "weights") if p else None for p in plan]
-    total = E(Var("total", "float32"))
+    total, base = E(Var("total", "float32")), _base(node)
 
     def body(at):
         def add_tap(tap):
             entries = [add(mul(i, n), k) for i, n, k in zip(at, counts, tap, strict=True)]
             of = [table_load(t, e) if t else i for t, e, i in zip(indices, entries, at, strict=True)]
             value = cast(E(Load(source, index(of, strides_of(x.shape)), x.dtype)), "float32")
+            value = value - base if base else value
             for w, e in zip(weights, entries, strict=True):
                 value = value * E(Load(w, e, "float32")) if w else value
             return [Set("total", (total + value).expr)]
 
-        return [Let("total", "float32", Const(0.0, "float32")), *loops(counts, add_tap, "k"),
+        return [Let("total", "float32", Const(float(np.float32(base)), "float32")), *loops(counts, add_tap, "k"),
                 Store(out, index(at, strides_of(y.shape)), _finish(total, y.dtype).expr)]
 
     return loops(y.shape, body)
