@@ -207,7 +207,7 @@ def _loop(m, node, a) -> None:
         bound = 0
     if bound is not None and bound <= 1 and _known(m, condition) is not None:
         return _unrolled(m, node, a, bound, condition)
-    before = {k: copy(getattr(m, k)) for k in ("tensors", "nodes", "counts", "sequences", "absent")}
+    before = {k: copy(getattr(m, k)) for k in ("tensors", "nodes", "counts", "sequences", "absent", "labels", "scopes")}
     bad = len(m.bad)
     try:
         return _as_loop(m, node, a, bound, condition)

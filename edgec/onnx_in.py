@@ -276,8 +276,10 @@ class _Import:
     def add(self, op: str, inputs: Sequence[str], output: str, label: str, **attributes) -> str:
         """Imports one more node, in the form of the newest opset, and returns the name of its output."""
         opsets, self.opsets = self.opsets, self.opsets | {"": onnx.defs.onnx_opset_version()}
-        self.visit(helper.make_node(op, list(inputs), [output], name=label, **attributes))
-        self.opsets = opsets
+        try:
+            self.visit(helper.make_node(op, list(inputs), [output], name=label, **attributes))
+        finally:
+            self.opsets = opsets
         return output
 
     def imports(self) -> list[onnx.OperatorSetIdProto]:

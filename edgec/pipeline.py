@@ -37,9 +37,10 @@ from .kernels.choice import Offer, affordable
 from .loops import Buffer, Call, Program, program_text
 from .ops.conv import faster
 from .output import count_text, plural
-from .passes import absorb, channels, clips, constants, feedback, layout, normalise
+from .passes import absorb, carried, channels, clips, constants, feedback, layout, normalise
 
 SIMPLIFY = (
+    carried.drop_unread_carried,
     constants.constant_grids,
     normalise.drop_identities,
     normalise.global_pools,
