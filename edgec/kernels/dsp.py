@@ -25,6 +25,29 @@ def round4(n: int) -> int:
     return (n + 3) // 4 * 4
 
 
+def pays(kind: str, params: Params) -> bool:
+    """Whether the kernel is faster than the portable one. Where outputs and taps are few, spreading inputs and starting loops
+    cost more than they gain; the limits are measured (tests/benchmarks/kernels_m4.py)."""
+    if kind == "fc":
+        return params["in_c"] >= 8 and params["in_c"] * params["out_c"] >= 32 and (params["out_c"] > 1 or params["in_c"] >= 64)
+    kh, kw, out = params["kh"], params["kw"], params["out_w"]
+    if kind == "conv":
+        depth, width = params["in_c"] // params["groups"], params["out_c"] // params["groups"]
+        if params["groups"] > 1:
+            return depth * width >= 32
+        taps = kh * kw * depth
+        return taps >= 3 and taps * width >= 16 and (depth > 1 or width >= 8)
+    if _dw_is_3x3(params):
+        return True
+    if kw == 1 and out < 4:  # tall
+        return kh > 3
+    if params["stride_w"] > 1 or params["dilation_w"] > 1:
+        return kh > 1 and out > 1 and (kh * kw >= 25 if params["pad_left"] > 0 else kh * kw >= 36 and params["dilation_w"] == 1)
+    if kh == 1:
+        return kw > 5 and out >= 8
+    return kw > 2 and (kh * kw >= 25 and out > 1 or kh * kw >= 12 and out >= 4 or out >= 16)
+
+
 def _grid(params: Params, w: Array) -> Array:
     """w as [groups][out channels of a group][taps]."""
     return w.reshape(params.get("groups", 1), -1, w[0].size)
@@ -245,11 +268,6 @@ def dwconv_accepts(params: Params, w: Array, bias: Array, mult: Array | None = N
     if mult is not None:
         room |= mult.astype(np.int64) << (DW_SHIFT - params["f"]) < 2**31
     return None if room.all() else f"the accumulator could exceed {31 - DW_SHIFT + params['f']} bits"
-
-
-def dwconv_pays(params: Params) -> bool:
-    """Whether the kernel is faster than the portable one: tearing costs more than it gains for a row of few taps."""
-    return params["kh"] > 1 or params["kw"] > 5
 
 
 def halves(a: Array, b: Array) -> Array:

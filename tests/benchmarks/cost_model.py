@@ -3,7 +3,8 @@
 python tests/benchmarks/cost_model.py [--write]
 
 Prints, for every build that was profiled, the measured cost of a run, the modelled one and their ratio. The unit is
-that of `edgec profile`: cycles on a Cortex-M4, instructions on a Cortex-M3 and M55, whose kernels the M4 does not use.
+that of `edgec profile`: cycles on a Cortex-M4, instructions on a Cortex-M3, M55 and M0, whose kernels the M4 does not use; of
+the M0 those steps alone that other cores have not.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from edgec import board, cost, onnx_in, pipeline, profile
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = Path(os.environ.get("EDGEC_MODELS", ROOT.parent / "shared" / "models"))
 TABLE = Path(cost.__file__).with_name("step_costs.csv")
-BUILDS = [("cortex-m4", f"{n}_int8", g) for n in ("kws", "ic", "vww", "sww", "ad") for g in ("balanced", "ram")]
+BUILDS = [("cortex-m4", f"{n}_int8", g) for n in ("kws", "ic", "vww", "sww", "ad") for g in ("balanced", "ram", "time")]
 BUILDS += [("cortex-m4", f"{n}_fp32", g) for n in ("kws", "sww", "ad") for g in ("balanced", "ram")]
 BUILDS += [("cortex-m3", f"{n}_int8", g) for n in ("kws", "ic") for g in ("balanced", "ram")]
+BUILDS += [("cortex-m0", f"{n}_int8", g) for n in ("kws", "ic", "ad") for g in ("balanced", "size")]
 BUILDS += [("cortex-m55", f"{n}_int8", g) for n in ("kws", "ic", "vww") for g in ("balanced", "ram")]
 
 
@@ -37,7 +39,8 @@ def measured(target: str, model: str, goal: str) -> list[tuple[cost.Features, fl
         for row in profile.run(built.directory)["rows"]:
             costs[row["step"]] += row["cost"]
     compiled = pipeline.compile_graph(onnx_in.load(MODELS / f"{model}.onnx"), board.load(target), goal=goal)
-    return [(cost.features(f), costs[f.name]) for f in compiled.program.steps]
+    steps = [(cost.features(f), costs[f.name]) for f in compiled.program.steps]
+    return [s for s in steps if target != "cortex-m0" or any(kernel.endswith(("_pair", "_quad")) for kernel, _ in s[0])]
 
 
 def fit(steps: list[tuple[cost.Features, float]]) -> dict[str, dict[str, float]]:

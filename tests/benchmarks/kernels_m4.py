@@ -2,7 +2,8 @@
 
 python tests/benchmarks/kernels_m4.py [--write] [part of a name ...]
 
-Every kernel that can compute a layer of the grid is measured, the portable one first, and every output is checked.
+Every kernel that can compute a layer of the grid is measured, the portable one first, and every output is checked. Fails where
+one is slower than the portable one.
 --write renews kernels_m4.csv and kernels_m4.svg beside this file and the cost table edgec/kernels/costs.csv, which is
 fitted to the measurements; it wants the whole grid.
 """
@@ -69,7 +70,7 @@ def conv(**shape) -> Iterator[Candidate]:
     plain = Case("conv_s8", params, (*layers._rows(rows, pad), w, bias, mult, "out"), expected.size, 0, expected)
     work = expected.size * w[0].size
     yield Candidate("conv_s8", plain, C99, work)
-    for unrolled, name in ((0, "conv_s8_dsp"), (1, "conv_s8_dsp unrolled")):
+    for unrolled, name in ((0, "conv_s8_dsp"), (1, "conv_s8_dsp unrolled")) if dsp.pays("conv", params) else ():
         yield Candidate(name, layers.conv_case(*layer, unrolled), DSP, work)
     if dsp.stem_params(params, params["stride_w"], 2):
         case = layers.stem_case(*layer, 2, params["stride_w"])
@@ -88,7 +89,7 @@ def dwconv(height: int = 0, **shape) -> Iterator[Candidate]:
     plain = Case("dwconv_s8", params, (*layers._rows(rows, pad), *constants, "out"), expected.size, 0, expected)
     work = expected.size * w[0].size
     yield Candidate("dwconv_s8", plain, C99, work)
-    if dsp.dwconv_pays(params):
+    if dsp.pays("dwconv", params):
         yield Candidate("dwconv_s8_dsp", layers.dwconv_case(*layer), DSP, work)
     if height:
         top = params["pad_left"]  # padded down as it is across
@@ -102,7 +103,7 @@ def fc(k: int, n: int) -> Iterator[Candidate]:
     expected = layers.conv_reference(*layer)
     plain = Case("fc_s8", {f: params[f] for f in layers.FC}, (rows.reshape(-1), w.reshape(n, k), bias, mult, "out"), n, 0, expected)
     yield Candidate("fc_s8", plain, C99, n * k)
-    for unrolled, name in ((0, "fc_s8_dsp"), (1, "fc_s8_dsp unrolled")):
+    for unrolled, name in ((0, "fc_s8_dsp"), (1, "fc_s8_dsp unrolled")) if dsp.pays("fc", {"in_c": k, "out_c": n}) else ():
         yield Candidate(name, layers.fc_case(*layer, unrolled), DSP, n * k)
 
 
@@ -150,6 +151,17 @@ GRID = {
     "conv 3x3 12->20, 16 wide": lambda: conv(in_w=16, in_c=12, out_c=20, kh=3, kw=3, pad=1),
     "conv 3x3 s2 16->32, 32 wide": lambda: conv(in_w=32, in_c=16, out_c=32, kh=3, kw=3, stride=2, right=1),
     "conv 3x3 s2 32->64, 16 wide": lambda: conv(in_w=16, in_c=32, out_c=64, kh=3, kw=3, stride=2, right=1),
+    "conv 3x3 d2 16->16, 24 wide": lambda: conv(in_w=24, in_c=16, out_c=16, kh=3, kw=3, dilation=2, pad=2),
+    "conv 3x3 4 groups 32->32, 16 wide": lambda: conv(in_w=16, in_c=32, out_c=32, kh=3, kw=3, pad=1, groups=4),
+    "conv 3x3 8 groups 16->16, 16 wide": lambda: conv(in_w=16, in_c=16, out_c=16, kh=3, kw=3, pad=1, groups=8),
+    "conv 3x3 16->3, 16 wide": lambda: conv(in_w=16, in_c=16, out_c=3, kh=3, kw=3, pad=1),
+    "conv 3x3 5->7, 7 wide": lambda: conv(in_w=7, in_c=5, out_c=7, kh=3, kw=3, pad=1),
+    "conv 3x3 16->16, 3 wide": lambda: conv(in_w=3, in_c=16, out_c=16, kh=3, kw=3, pad=1),
+    "conv 5x5 8->8, 16 wide": lambda: conv(in_w=16, in_c=8, out_c=8, kh=5, kw=5, pad=2),
+    "conv 1x3 8->8, 30 wide": lambda: conv(in_w=30, in_c=8, out_c=8, kh=1, kw=3, pad=1),
+    "conv 2x2 s2 16->32, 16 wide": lambda: conv(in_w=16, in_c=16, out_c=32, kh=2, kw=2, stride=2),
+    "stem 5x5 s2 3->16, 48 wide": lambda: conv(in_w=48, in_c=3, out_c=16, kh=5, kw=5, stride=2, pad=2),
+    "stem 3x3 1->4, 28 wide": lambda: conv(in_w=28, in_c=1, out_c=4, kh=3, kw=3, pad=1),
     "stem 3x3 3->16, 32 wide": lambda: conv(in_w=32, in_c=3, out_c=16, kh=3, kw=3, pad=1),
     "stem 3x3 s2 3->8, 96 wide": lambda: conv(in_w=96, in_c=3, out_c=8, kh=3, kw=3, stride=2, right=1),
     "stem 10x4 s2 1->64, 10 wide": lambda: conv(in_w=10, in_c=1, out_c=64, kh=10, kw=4, stride=2, pad=1),
@@ -165,6 +177,12 @@ GRID = {
     "pointwise 10->6, 12 pixels": lambda: conv(in_w=12, in_c=10, out_c=6, kh=1, kw=1),
     "fc 640->128": lambda: fc(640, 128),
     "fc 128->128": lambda: fc(128, 128),
+    "pointwise s2 16->32, 16 pixels": lambda: conv(in_w=16, in_c=16, out_c=32, kh=1, kw=1, stride=2),
+    "pointwise 3->5, 12 pixels": lambda: conv(in_w=12, in_c=3, out_c=5, kh=1, kw=1),
+    "pointwise 4->4, 3 pixels": lambda: conv(in_w=3, in_c=4, out_c=4, kh=1, kw=1),
+    "fc 1024->10": lambda: fc(1024, 10),
+    "fc 30->3": lambda: fc(30, 3),
+    "fc 9->1": lambda: fc(9, 1),
     "fc 64->12": lambda: fc(64, 12),
     "depthwise 3x3 8, 48 wide": lambda: dwconv(height=48, in_w=48, in_c=8, kh=3, kw=3, pad=1),
     "depthwise 3x3 32, 24 wide": lambda: dwconv(height=24, in_w=24, in_c=32, kh=3, kw=3, pad=1),
@@ -177,6 +195,25 @@ GRID = {
     "depthwise 3x3 s2 32, 24 wide": lambda: dwconv(height=24, in_w=24, in_c=32, kh=3, kw=3, stride=2, right=1),
     "depthwise 3x3 s2 64, 12 wide": lambda: dwconv(height=12, in_w=12, in_c=64, kh=3, kw=3, stride=2, right=1),
     "depthwise 3x3 s2 128, 6 wide": lambda: dwconv(height=6, in_w=6, in_c=128, kh=3, kw=3, stride=2, right=1),
+    "depthwise 3x3 7, 9 wide": lambda: dwconv(height=9, in_w=9, in_c=7, kh=3, kw=3, pad=1),
+    "depthwise 3x3 4, 2 wide": lambda: dwconv(height=2, in_w=2, in_c=4, kh=3, kw=3, pad=1),
+    "depthwise 3x3 12, 112 wide": lambda: dwconv(height=8, in_w=112, in_c=12, kh=3, kw=3, pad=1),
+    "depthwise 3x3 s2 12, 112 wide": lambda: dwconv(height=8, in_w=112, in_c=12, kh=3, kw=3, stride=2, pad=1),
+    "depthwise 3x3 s2 6, 7 wide": lambda: dwconv(height=7, in_w=7, in_c=6, kh=3, kw=3, stride=2, pad=1),
+    "depthwise 3x3 8, 3 wide, unpadded": lambda: dwconv(in_w=3, in_c=8, kh=3, kw=3),
+    "depthwise 4x3 16, 24 wide": lambda: dwconv(in_w=24, in_c=16, kh=4, kw=3),
+    "depthwise 2x3 16, 24 wide": lambda: dwconv(in_w=24, in_c=16, kh=2, kw=3),
+    "depthwise 4x4 s2 16, 24 wide": lambda: dwconv(in_w=24, in_c=16, kh=4, kw=4, stride=2),
+    "depthwise 5x5 16, 7 wide, unpadded": lambda: dwconv(in_w=7, in_c=16, kh=5, kw=5),
+    "depthwise 7x7 s2 16, 24 wide, unpadded": lambda: dwconv(in_w=24, in_c=16, kh=7, kw=7, stride=2),
+    "depthwise 1x6 16, 9 wide": lambda: dwconv(in_w=9, in_c=16, kh=1, kw=6),
+    "depthwise 3x3 s3 16, 24 wide": lambda: dwconv(in_w=24, in_c=16, kh=3, kw=3, stride=3, pad=1),
+    "depthwise 3x3 d2 32, 24 wide": lambda: dwconv(in_w=24, in_c=32, kh=3, kw=3, dilation=2, pad=2),
+    "depthwise 2x2 s2 16, 24 wide": lambda: dwconv(in_w=24, in_c=16, kh=2, kw=2, stride=2),
+    "depthwise 3x1 16, 24 wide": lambda: dwconv(in_w=24, in_c=16, kh=3, kw=1),
+    "depthwise 7x7 16, 24 wide": lambda: dwconv(in_w=24, in_c=16, kh=7, kw=7, pad=3),
+    "depthwise 7x7 16, 7 wide": lambda: dwconv(in_w=7, in_c=16, kh=7, kw=7),
+    "depthwise 5x5 d2 8, 12 wide": lambda: dwconv(in_w=12, in_c=8, kh=5, kw=5, dilation=2, pad=4),
     "depthwise 5x5 32, 24 wide": lambda: dwconv(in_w=24, in_c=32, kh=5, kw=5, pad=2),
     "depthwise 5x5 s2 32, 24 wide": lambda: dwconv(in_w=24, in_c=32, kh=5, kw=5, stride=2, pad=2),
     "depthwise 5x1 128, 1 wide": lambda: dwconv(in_w=1, in_c=128, kh=5, kw=1),
@@ -188,8 +225,10 @@ GRID = {
     "add, factors of 16 bits": lambda: add(4096, 14, 16001, -9001),
     "add, factors of 21 bits": lambda: add(4096, 20, 1000001, -700001),
     "maximum 2x2, 16 channels": lambda: maxpool(32, 16, 2, 2),
+    "maximum 2x2, 3 channels": lambda: maxpool(32, 3, 2, 2),
     "maximum 3x3 s2, 16 channels": lambda: maxpool(33, 16, 3, 2),
     "average 25x5, 64 channels": lambda: average(25, 5, 64),
+    "average 2x2, 3 channels": lambda: average(2, 2, 3),
     "average 3x3, 256 channels": lambda: average(3, 3, 256),
 }
 
@@ -218,10 +257,10 @@ def plot(rows: list[Row]) -> str:
         if first:
             parts.append(f'<text x="4" y="{y + 9}" font-weight="bold">{r.layer}</text>'.replace("->", "-&gt;"))
         width = min(r.each, top) * scale
-        parts.append(f'<rect x="380" y="{y}" width="{width:.1f}" height="10" fill="{colours[place % 4]}"/>'
-                     f'<text x="230" y="{y + 9}">{r.kernel}</text><text x="{384 + width:.1f}" y="{y + 9}">{r.each:.2f}</text>')
+        parts.append(f'<rect x="420" y="{y}" width="{width:.1f}" height="10" fill="{colours[place % 4]}"/>'
+                     f'<text x="260" y="{y + 9}">{r.kernel}</text><text x="{424 + width:.1f}" y="{y + 9}">{r.each:.2f}</text>')
         y, before = y + 12, r.layer
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="920" height="{y + 12}" font-family="sans-serif" font-size="10">\n'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="960" height="{y + 12}" font-family="sans-serif" font-size="10">\n'
             '<text x="4" y="14">Cycles per multiply-accumulate, or per element (add, pools), modelled Cortex-M4</text>\n'
             + "\n".join(parts) + "\n</svg>\n")
 
@@ -233,18 +272,28 @@ def costs(rows: list[Row]) -> dict[str, np.ndarray]:
     for layer, make in GRID.items():
         for c in make():
             p = c.case.params
-            if layer.startswith("conv 3x3 ") and "s2" not in layer and p.get("in_c", 0) % 8 == 0 and c.kernel in ("conv_s8_dsp", "wino_s8_dsp"):
+            if c.kernel in ("conv_s8_dsp", "wino_s8_dsp") and (layer, "wino_s8_dsp") in cycles:
                 units = p["out_w"] / 2 if c.kernel == "conv_s8_dsp" else -(-p["out_w"] // (8 if p["rows"] == 2 else 4))
                 taps, n = 9 * p["in_c"], p["out_c"]
                 features = [1, taps, n, taps * n]
-            elif c.kernel == "dwconv_s8_dsp" and layer.startswith("depthwise 3x3 ") and "s2" not in layer:
-                units, features = p["in_c"] / 4, [1, 0, p["out_w"], 0]
+            elif c.kernel == "dwconv_s8_dsp" and layer.startswith("depthwise 3x3 ") and p["stride_w"] < 3 and p["dilation_w"] == 1:
+                units, features = -(-p["in_c"] // 4), [1, 0, p["out_w"], 0]
             else:
                 continue
-            xs, ys = fitted.setdefault(c.kernel, ([], []))
+            name = f"{c.kernel}/{p['stride_w']}" if c.kernel == "dwconv_s8_dsp" else c.kernel
+            xs, ys = fitted.setdefault(name, ([], []))
             xs.append(np.array(features) * units / cycles[layer, c.kernel])
             ys.append(1.0)
     return {kernel: np.linalg.lstsq(np.array(xs), np.array(ys), rcond=None)[0] for kernel, (xs, ys) in fitted.items()}
+
+
+def slower(rows: list[Row]) -> list[str]:
+    """What is slower than the portable kernel, the first of each layer."""
+    portable: dict[str, Row] = {}
+    for r in rows:
+        portable.setdefault(r.layer, r)
+    return [f"{r.layer}: {r.kernel} {r.each:.3f}, {portable[r.layer].kernel} {portable[r.layer].each:.3f}" for r in rows
+            if r.each > portable[r.layer].each]
 
 
 def main() -> None:
@@ -253,13 +302,15 @@ def main() -> None:
     p.add_argument("--write", action="store_true", help="renew the committed table, plot and costs")
     a = p.parse_args()
     rows = []
-    print(f"{'layer':31} {'kernel':21} {'cycles':>8} {'each':>8} {'scratch B':>9}")
+    print(f"{'layer':38} {'kernel':21} {'cycles':>8} {'each':>8} {'scratch B':>9}")
     for layer, make in GRID.items():
         if a.names and not any(part in layer for part in a.names):
             continue
         for c in make():
             rows.append(Row(layer, c.kernel, c.work, measure(c)))
-            print(f"{layer:31} {c.kernel:21} {rows[-1].cycles:8} {rows[-1].each:8.3f} {c.case.scratch_bytes:9}", flush=True)
+            print(f"{layer:38} {c.kernel:21} {rows[-1].cycles:8} {rows[-1].each:8.3f} {c.case.scratch_bytes:9}", flush=True)
+    if found := slower(rows):
+        raise SystemExit("\n".join(("slower than the portable kernel:", *found)))
     if a.write:
         with open(CSV, "w", encoding="utf-8", newline="") as f:
             csv.writer(f, lineterminator="\n").writerows([(*Row._fields, "each"), *((*r, f"{r.each:.3f}") for r in rows)])
