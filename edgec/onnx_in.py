@@ -19,7 +19,7 @@ from .custom import Operator
 from .dtypes import NUMBERS, numpy_type
 from .errors import ModelError, UnsupportedError, UsageError
 from .ir import Graph, Node, Tensor, TensorType, attrs, graphs
-from .ops import table
+from .ops import norm, table
 
 BROADCAST = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Greater", "Less", "Equal"}
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "QLinearConv", "QLinearMatMul"}
@@ -350,7 +350,7 @@ class _Import:
             self.fold(node)
         elif f"{domain}.{node.op_type}" in self.own:
             self.call(node, self.own[f"{domain}.{node.op_type}"])
-        elif not table.known(domain, node.op_type):
+        elif not table.known(domain, node.op_type) or not self.taken(node, domain):
             body = self.function_body(node, domain)
             if body is None:
                 self.bad.append((f"{domain + '.' if domain else ''}{node.op_type}", self.label(node)))
@@ -543,6 +543,14 @@ class _Import:
                 a.update(coordinate_transformation_mode="asymmetric", nearest_mode="floor")
         full = f"{domain}.{op}" if domain else op
         return Node(full, tuple(inputs), tuple(node.output), attrs(**a), (name,))
+
+    def taken(self, node: onnx.NodeProto, domain: str) -> bool:
+        """Whether the operator's record takes this node; its function body is inlined otherwise."""
+        if domain or node.op_type not in norm.NORMS:
+            return True
+        types = [self.tensors[i].type if i else None for i in node.input]
+        axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
+        return norm.takes(types, axis, sum(map(bool, node.output)))
 
     def function_body(self, node: onnx.NodeProto, domain: str) -> onnx.FunctionProto | None:
         """ONNX's own definition of the operator by simpler ones; None where it has none."""

@@ -34,10 +34,10 @@ from .errors import UsageError
 from .ir import Graph, TensorType, everywhere, graphs
 from .kernels import narrow
 from .kernels.choice import Offer, affordable
-from .loops import Buffer, Call, Program, program_text
+from .loops import Buffer, Call, Function, Program, program_text
 from .ops.conv import faster
 from .output import count_text, plural
-from .passes import absorb, carried, channels, clips, constants, feedback, layout, normalise
+from .passes import absorb, carried, channels, clips, constants, feedback, functions, layout, normalise
 
 SIMPLIFY = (
     carried.drop_unread_carried,
@@ -62,6 +62,7 @@ ABSORB = (
     absorb.sink_dequantize,
     absorb.raise_quantize,
     feedback.integer_state,
+    functions.fuse_functions,
     absorb.absorb,
     absorb.fuse_tables,
 )
@@ -337,10 +338,10 @@ def _type(b: Buffer) -> TensorType:
 def _stats(graph: Graph, program: Program, meta: emit.Meta) -> dict:
     """What reports need: totals and one entry per step."""
     steps, tensors = [], {n: t.type for g in graphs(graph) for n, t in g.tensors.items()}
-    for s, alive, functions in zip(program.steps, plan.alive_in_steps(program), emit.functions(program, meta), strict=True):
+    for s, alive, made in zip(program.steps, plan.alive_in_steps(program), emit.functions(program, meta), strict=True):
         t = tensors[s.outputs[0]] if s.outputs else _type(program.buffers[s.result]) if s.result else TensorType("uint8", (0,))
         kernels = list(dict.fromkeys(c.kernel for c in loop_verify.statements(s.body) if isinstance(c, Call)))
         steps.append({"name": s.name, "op": s.op, "control": s.control, "origin": list(s.origin), "macs": s.macs, "kernel": " + ".join(kernels),
-                      "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes, "weights_bytes": _constants(program, s), "alive_bytes": alive, **functions})
+                      "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes, "weights_bytes": _constants(program, s), "alive_bytes": alive, **made})
     return {"arena_bytes": program.arena_bytes, "lower_bound": program.lower_bound, "macs": sum(s.macs for s in program.steps),
             "weights_bytes": sum(b.nbytes for b in program.buffers.values() if b.place == "rom"), "steps": steps}

@@ -414,7 +414,8 @@ def test_scalars_stay_exact(op, first):
         {"c": np.float32(2)},
     )
     q = check(g)
-    assert one(q, op).inputs[1 if first else 0] == "c" and behind(q, "y") is not None
+    assert one(q, op).inputs[1 if first else 0] == "c" and behind(q, "r") is not None
+    assert behind(q, "y") is None  # one function with the Relu
     assert not report(g, collect(g, samples(g))).float_nodes
 
 

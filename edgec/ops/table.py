@@ -15,6 +15,7 @@ from . import (
     linear,
     ml,
     movement,
+    norm,
     pool,
     quantised,
     recurrent,
@@ -32,7 +33,7 @@ from . import (
 from .base import Lowering, Op
 
 FAMILIES = (conv, gemm, pool, softmax, elementwise, movement, reduce, quantised, curve, windows, linear, recurrent,
-            selecting, sampling, signal, ml, scores, trees, svm, custom)
+            selecting, sampling, signal, ml, scores, trees, svm, custom, norm)
 OPS: dict[str, Op] = {op.name: op for family in FAMILIES for op in family.OPS}
 OPS |= {name: quantised.by_type(OPS[name]) for name in quantised.INTEGER}
 

@@ -12,14 +12,14 @@ import numpy as np
 from ..fixed import quantise
 from ..ir import Graph, Node, QParams, Tensor, TensorType, attrs, origins
 from ..onnx_in import evaluate_ir
-from ..ops import curve, table
+from ..ops import curve, norm, table
 from ..rewrite import Rewriter, Sweep, rewrite_nodes
 from .constants import integers
 
 INTS = ("int8", "uint8", "int16", "uint16")
 SIGN = {"uint8": ("int8", 128), "uint16": ("int16", 32768)}     # what `signed` makes of them, and by how much they move
 SIGNED = ("int8", "int16")                      # what is left of them after `signed`
-WIDE = ("Conv", "Gemm", "Add", "Sub", "Mul", "AveragePool")    # have a form for int16 activations
+WIDE = ("Conv", "Gemm", "Add", "Sub", "Mul", "AveragePool", *norm.NORMS)    # have a form for int16 activations
 ACCUMULATING = ("Conv", "Gemm")
 CLIPPED = ("Conv", "Gemm", "MatMul", "AveragePool")
 BINARY = ("Add", "Sub", "Mul")
@@ -226,6 +226,8 @@ class _Absorb:
         extra = {"clip": clip} if clip is not None else {}
         if node.op in ACCUMULATING:
             return self.accumulating(node, y, extra)
+        if node.op in norm.NORMS:
+            return self.norm(node, y) if clip is None else None
         if node.op in BINARY:
             scalar = [i for i in node.inputs if self.r.value(i) is not None and self.r.type(i).size == 1]
             if scalar:
@@ -253,6 +255,16 @@ class _Absorb:
                 return None
             ins.append(self.r.const(b.name + "/int", bias.astype(np.int32), QParams.of(unit.astype(np.float32), 0, 0)))
         return [node.with_(inputs=tuple(ins), outputs=(y,), attrs=extra)]
+
+    def norm(self, node: Node, y: str) -> list[Node] | None:
+        """Gains and biases stay real constants: the lowering makes integers of them."""
+        x = self.real.get(node.inputs[0])
+        constants = [self.r.value(i) if i else None for i in (*node.inputs[1:], "", "")[:2]]
+        if x is None or constants[0] is None or any(i and self.r.value(i) is None for i in node.inputs[1:]):
+            return None
+        if norm.parts(node, *constants, self.r.type(x), self.r.type(y)) is None:
+            return None
+        return [node.with_(inputs=(x, *node.inputs[1:]), outputs=(y,))]
 
     def move(self, node: Node, y: str) -> list[Node] | None:
         x = self.real[node.inputs[0]]

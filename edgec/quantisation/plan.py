@@ -15,8 +15,9 @@ import numpy as np
 
 from ..errors import UsageError
 from ..ir import Graph, Node
-from ..ops import table
+from ..ops import norm, table
 from ..ops.pool import MOST_WIDE
+from ..passes.functions import functions
 
 IO = ("int8", "float32")
 LINEAR = ("Conv", "Gemm", "MatMul")
@@ -33,7 +34,7 @@ ALREADY = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul",
 
 # What a node may be asked to compute with: bits of activations x bits of weights.
 WIDTHS = ("8x8", "16x8", "8x4", "16x4", "8x2", "16x2", "float")
-WIDE = ("Conv", "Gemm", "Add", "Sub", "Mul", "AveragePool", "Sigmoid", "Tanh", "Relu")     # have a 16-bit form
+WIDE = ("Conv", "Gemm", "Add", "Sub", "Mul", "AveragePool", "Sigmoid", "Tanh", "Relu", *norm.NORMS)     # have a 16-bit form
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -72,21 +73,23 @@ def plan(graph: Graph, io: str, widths: Mapping[str, str] = NONE) -> Plan:
                          fix="build it as it is, or start from the float model")
     asked = _asked(graph, widths)
     obstacles = {n: why for n in graph.nodes if (why := _obstacle(graph, n))}
-    head, result = _groups(graph, obstacles)
+    wanted = _alike_in_16_bits(graph, asked)
+    apart = {n for n in graph.nodes if asked.get(n, "").startswith("16") or wanted & {*n.inputs, *n.outputs}}
+    head, result = _groups(graph, obstacles, apart)
     kept = {n for n, w in asked.items() if w == "float"}
     kept |= {n for n in graph.nodes if head.get(n) in kept} | {head[n] for n in kept if n in head}
     if kept:
         obstacles = {n: "kept in float as asked" for n in kept} | obstacles
-        head, result = _groups(graph, obstacles)
+        head, result = _groups(graph, obstacles, apart)
     integer, made = _integer_nodes(graph, obstacles, io)
     inner = {n.outputs[0] for n in [*result, *head] if n.outputs[0] != result[head.get(n, n)]}
-    fixed = {n.outputs[0]: FIXED[n.op] for n in integer if n.op in FIXED}
+    fixed = {n.outputs[0]: FIXED[n.op] for n in integer if n.op in FIXED and n.outputs[0] not in inner}
     source = _sources(graph, integer, _quantised_tensors(graph, integer, made, inner, io), fixed)
     refused = {n: obstacles.get(n, "moves float data only") for n in graph.nodes
                if n not in integer and _touches_floats(graph, n)}
     first = {head.get(n, n) for n, w in asked.items() if w.startswith("16")}
     outputs = {result.get(n, n.outputs[0]) for n in first & integer} | {n.outputs[0] for n in kept}
-    outputs |= _alike_in_16_bits(graph, asked)
+    outputs |= wanted
     wide = _wide(graph, integer, outputs, head, result, source, fixed, io)
     fixed |= {n.outputs[0]: FIXED_WIDE[n.op] for n in integer if n.outputs[0] in wide and n.op in FIXED_WIDE}
     narrow = {n: int(w[-1]) for n, w in asked.items() if w.endswith(("x4", "x2")) and n in integer and n.op in LINEAR}
@@ -126,7 +129,9 @@ def _wide(graph: Graph, integer: set[Node], wanted: set[str], head: Mapping[Node
     if io == "int8":
         blocked |= {source[t] for t in (*graph.given, *graph.results) if t in source}
     for n in integer:
-        if n not in head and not _has_wide_form(graph, n):
+        function = any(head[m] is n for m in head) and (kind(graph, n) == "lut" or any(
+            m.op not in CLAMPS and n.op != "MatMul" for m in head if head[m] is n))
+        if n not in head and (function or not _has_wide_form(graph, n)):
             blocked |= {source[t] for t in (*operands(graph, n), result.get(n, n.outputs[0])) if t in source}
     blocked |= {s for s in wanted if graph.const(s) is not None}
     return frozenset(wanted - blocked)
@@ -191,6 +196,8 @@ def _obstacle(graph: Graph, node: Node) -> str:
         return "has more than one output"
     if node.op in ("Conv", "Gemm") and any(graph.const(i) is None for i in node.inputs[1:] if i):
         return "has weights that are not constant"
+    if node.op in norm.NORMS and not norm.integer_form(graph, node):
+        return "has gains that are not constant, or too many elements"
     if node.op == "Gemm" and not _plain_gemm(graph, node):
         return "has alpha, beta or a matrix C"
     if node.op == "Clip" and any(graph.const(i) is None for i in node.inputs[1:] if i):
@@ -203,14 +210,24 @@ def _plain_gemm(graph: Graph, node: Node) -> bool:
     return node.attrs.get("alpha", 1.0) == node.attrs.get("beta", 1.0) == 1.0 and bias.ndim == 1
 
 
-def _groups(graph: Graph, obstacles: Mapping[Node, str]) -> tuple[dict[Node, Node], dict[Node, str]]:
-    """Follower -> first node, and first node -> the group's output: [MatMul + Add of a bias] or arithmetic, then a
-    clamp. Only the group's output is quantised."""
-    uses = graph.consumers()
+def _groups(graph: Graph, obstacles: Mapping[Node, str], apart: set[Node]) -> tuple[dict[Node, Node], dict[Node, str]]:
+    """Follower -> first node, and first node -> the group's output: a function of one tensor; [MatMul + Add of a bias]
+    or arithmetic, then a clamp. Only the group's output is quantised. apart: nodes that are in no function, for those
+    have no 16-bit form."""
+    uses, made = graph.consumers(), graph.producers()
     head: dict[Node, Node] = {}
     result: dict[Node, str] = {}
+
+    def in_function(node: Node) -> bool:
+        before = made.get(node.inputs[0])
+        clamp = node.op in CLAMPS and before is not None and before.op in CLAMPED and kind(graph, before) == "integer"
+        return node not in obstacles and node not in apart and not clamp and kind(graph, node) in ("lut", "integer")
+
+    for f in functions(graph, in_function):
+        result[f.nodes[0]] = f.nodes[-1].outputs[0]
+        head |= {n: f.nodes[0] for n in f.nodes[1:]}
     for node in graph.nodes:
-        if node in head or node in obstacles or node.op not in CLAMPED or kind(graph, node) != "integer":
+        if node in head or node in result or node in obstacles or node.op not in CLAMPED or kind(graph, node) != "integer":
             continue
         end = node.outputs[0]
         for joins in (_adds_bias, lambda g, first, t, n: n.op in CLAMPS):
