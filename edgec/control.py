@@ -262,6 +262,7 @@ def _as_loop(m: _Import, node, a, bound: int | None, condition: str) -> None:
     if tests or starts:
         flag = t.carry("go", t.add("And", starts, "go/first") if len(starts) > 1 else (starts or [given[names[1]]])[0])
         t.step(flag, next_flag)
+    require(m, t.turns > 0 or bool(flag), node, "a loop that nothing ends")
     t.done(nodes, flag, counted=bool(flag) and any(scanned))
     if flag:
         m.counts |= {o: (t.name("turn/last"), 0) for o in scanned if o}

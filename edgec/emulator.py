@@ -68,8 +68,8 @@ def run_pattern(firmware_elf: Path, board: Board, plugin: str = "", timeout: flo
         return _execute(board, command, Path(firmware_elf).resolve(), [], folder, timeout)
 
 
-def cycles_on_board(firmware_elf: Path, board: Board, sample: Sequence[bytes], timeout: float = 300.0) -> list[int]:
-    """Cycles of each step in a run on `sample`, counted by the core's own counter (DWT), the firmware running on the
+def cycles_on_board(firmware_elf: Path, board: Board, sample: Sequence[bytes], timeout: float = 300.0) -> list[tuple[int, int]]:
+    """(step, cycles) of each step as it ran on `sample`, counted by the core's own counter (DWT), the firmware running on the
     board over semihosting through the first installed tool of the board's [run] table.
 
     Raises UsageError where the sample does not fit, DeviceError where the board has no such tool or no counter."""
@@ -91,8 +91,8 @@ def cycles_on_board(firmware_elf: Path, board: Board, sample: Sequence[bytes], t
     if size < 0 or size % 8 or struct.unpack_from("<I", raw, size)[0] != _TRACE_END:
         raise DeviceError("the firmware's output file has the wrong length", where=board.name,
                           fix="flash the package's firmware first: edgec flash")
-    counted = [cycles for _, cycles in struct.iter_unpack("<II", raw[:size])]
-    if counted and not any(counted):
+    counted = list(struct.iter_unpack("<II", raw[:size]))
+    if counted and not any(cycles for _, cycles in counted):
         raise DeviceError("the core has no cycle counter that runs", where=board.name,
                           fix="profile under QEMU, without --on board")
     return counted

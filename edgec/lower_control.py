@@ -29,6 +29,9 @@ def lower_control(ctx: _Lowering, node: Node) -> None:
 def _if(ctx: _Lowering, node: Node) -> None:
     read = [ctx.buffer(i) for i in node.inputs[1:]]
     made = [ctx.buffer(o) for o in node.outputs]
+    known = ctx.value(node.inputs[0])
+    if known is not None:  # since some pass: the other side is left out
+        return _side(ctx, node, node.attrs["then_branch" if known.reshape(-1)[0] else "else_branch"], read, made)
     _open(ctx, node, "if", ctx.buffer(node.inputs[0]))
     _side(ctx, node, node.attrs["then_branch"], read, made)
     _mark(ctx, node, "else")

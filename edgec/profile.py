@@ -146,11 +146,12 @@ def rows_joined(entries: list[Entry], n_steps: int) -> list[Entry]:
     return made
 
 
-def measured(board: Board, name: str, steps: list[dict], cycles: list[int]) -> dict:
-    """The cycles of each step as `run` returns them; instructions are not known then."""
-    if len(cycles) != len(steps):
-        raise DeviceError(f"{len(cycles)} steps ran, the package has {len(steps)}", where=name, fix="flash it again")
-    rows = [(_whole_step(s), _Cost(0, c)) for s, c in zip(steps, cycles, strict=True) if not s["control"]]
+def measured(board: Board, name: str, steps: list[dict], counted: list[tuple[int, int]]) -> dict:
+    """The cycles of each step as `run` returns them; instructions are not known then. counted: of emulator.cycles_on_board."""
+    ran, straight = [k for k, _ in counted], [k for k, s in enumerate(steps) if not s["control"]]
+    if not set(ran) <= set(straight) or len(straight) == len(steps) and ran != straight:
+        raise DeviceError(f"{len(ran)} steps ran, not those of the package", where=name, fix="flash it again")
+    rows = [(_whole_step(steps[k]), _Cost(0, sum(c for j, c in counted if j == k))) for k in straight]
     return _profile(board, name, "cycles", MEASURED, rows)
 
 

@@ -177,8 +177,11 @@ def test_the_cores_own_counter(digits, tmp_path):
 
 def test_cycles_of_a_board(digits):
     steps = digits("cortex-m4", "balanced").report["steps"]
-    p = profile.measured(board.load("nucleo-f446re"), "x", steps, [10 * (k + 1) for k in range(len(steps))])
+    p = profile.measured(board.load("nucleo-f446re"), "x", steps, [(k, 10 * (k + 1)) for k in range(len(steps))])
     assert [r["cost"] for r in p["rows"]] == [10 * (k + 1) for k in range(len(steps))]
     assert p["unit"] == "cycles" and "measured" in p["model"] and p["total"]["instructions"] is None
     with pytest.raises(DeviceError, match="steps ran"):
-        profile.measured(board.load("nucleo-f446re"), "x", steps, [1])
+        profile.measured(board.load("nucleo-f446re"), "x", steps, [(0, 1)])
+    turns = [{**steps[0], "control": c} for c in ("", "loop", "", "end")]
+    p = profile.measured(board.load("nucleo-f446re"), "x", turns, [(0, 5), (2, 7), (2, 8)])
+    assert [r["cost"] for r in p["rows"]] == [5, 15]

@@ -49,7 +49,8 @@ def network(turns: int, units: int, unrolled: bool) -> onnx.ModelProto:
     else:
         inner = [*_cell("v", "h", "h1"), N("Identity", ["h1"], ["row"])]
         one = (1, units)
-        body = helper.make_graph(inner, "body", [_info("h", *one), _info("v", *one)], [_info("h1", *one), _info("row", *one)])
+        read, made = [_info("h", *one), _info("v", *one)], [_info("h1", *one), _info("row", *one)]
+        body = helper.make_graph(inner, "body", read, made)
         nodes = [N("Scan", ["h0", "x"], ["last", "y"], body=body, num_scan_inputs=1)]
     constants = weights | {"first": np.array([0], np.int64)}
     graph = helper.make_graph(
