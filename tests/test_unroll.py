@@ -1,12 +1,14 @@
 """Recurrent layers on integers: the steps that they become, functions of int16 tensors, and what they cost."""
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings, strategies as st
 from onnx.reference import ReferenceEvaluator
 from test_quantize import outputs, snr, tiny
 from test_wide import compiled
 
+import edgec
 from edgec import board, host, onnx_run, pipeline, reference
 from edgec.data import Dataset, as_model_input
 from edgec.fixed import quantise
@@ -138,6 +140,41 @@ def test_what_is_not_taken_apart():
     recipe = Recipe("minmax", without=IMPROVEMENTS, bits={"the_y": "float"})
     done = quantise_model(recurrent(), data_for(recurrent()), recipe)
     assert [(n.op, n.reason) for n in done.summary.float_nodes] == [("LSTM", "has no int8 form")]
+
+
+@pytest.mark.parametrize(("op", "state"), [("GRU", {"h0": "yh"}), ("LSTM", {"h0": "yh", "c0": "yc"})])
+def test_state_between_runs_in_integers(op, state, tmp_path):
+    """One step a run: h is kept in 8 bits, c in 16, over sequences of 15 steps."""
+    g = recurrent(op, time=1, initial=True, outs=["y", *state.values()])
+    onnx.save(to_onnx(g), tmp_path / "cell.onnx")
+    np.savez(tmp_path / "data.npz", x=drawn(4)(8, 15, 1, 1, INPUTS))
+    built = edgec.build(tmp_path / "cell.onnx", out=tmp_path / "p", board="host", state=state, data=tmp_path / "data.npz")
+    kinds = {s["name"]: s["dtype"] for s in built.report["state"]}
+    assert kinds == {"h0": "int8", "c0": "int16"} if op == "LSTM" else {"h0": "int8"}
+    assert built.report["float_islands"] == []
+    found, = edgec.validate(tmp_path / "p", data=tmp_path / "data.npz").report["outputs"]
+    assert found["ok"] and found["max_abs"] <= 2 and found["equal"] > 0.9
+
+
+def test_attention():
+    """Two heads and a Softmax between products of activations: integers, but for a mean's root in the normalisation."""
+    d, time = 8, 5
+    nodes = [("LayerNormalization", ["x", "s", "t"], "n", {"axis": -1}),
+             *((("MatMul", ["n", f"w{k}"], f"p{k}", {})) for k in "qkv"),
+             *(("Reshape", [f"p{k}", "heads"], f"r{k}", {}) for k in "qkv"),
+             *(("Transpose", [f"r{k}"], f"h{k}", {"perm": [0, 2, 3, 1] if k == "k" else [0, 2, 1, 3]}) for k in "qkv"),
+             ("MatMul", ["hq", "hk"], "m", {}), ("Mul", ["m", "half"], "u", {}), ("Softmax", ["u"], "a", {"axis": -1}),
+             ("MatMul", ["a", "hv"], "o", {}), ("Transpose", ["o"], "o2", {"perm": [0, 2, 1, 3]}),
+             ("Reshape", ["o2", "whole"], "o3", {}), ("MatMul", ["o3", "wo"], "o4", {}), ("Add", ["o4", "x"], "y", {})]
+    normal = drawn(6)
+    g = pipeline.simplify(tiny(nodes, {"x": (1, time, d)}, {
+        "s": np.ones(d, np.float32), "t": np.zeros(d, np.float32), **{f"w{k}": normal(d, d, scale=d**-0.5) for k in "qkvo"},
+        "heads": np.array([1, time, 2, d // 2]), "whole": np.array([1, time, d]), "half": np.float32(0.5)}))
+    done = quantise_model(g, data_for(g), Recipe("minmax", without=IMPROVEMENTS))
+    assert {n.op for n in done.summary.float_nodes} <= {"LayerNormalization", "Sqrt", "Div", "Reciprocal"}
+    other = Dataset({"x": normal(40, 1, time, d)}, None, "")
+    want = outputs(g, other)
+    assert snr(want, outputs(done.graph, other).reshape(want.shape)) > 24
 
 
 def test_rounding_is_one_for_all_steps():

@@ -61,6 +61,29 @@ def residual():
                          act, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(96, 10))
 
 
+def gru():
+    return _Rows("GRU")
+
+
+def lstm():
+    return _Rows("LSTM")
+
+
+def _Rows(kind: str):
+    """A recurrent layer that reads the picture row by row."""
+    from torch import nn
+
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.classify = getattr(nn, kind)(8, 24, batch_first=True), nn.Linear(24, 10)
+
+        def forward(self, x):
+            return self.classify(self.layer(x[:, 0])[0][:, -1])
+
+    return Rows()
+
+
 def _UntilTrained(layer):
     """The layer in evaluation mode, nothing in training: cross entropy has a Softmax of its own."""
     from torch import nn
@@ -73,7 +96,8 @@ def _UntilTrained(layer):
 
 
 MAKERS: dict[str, tuple[Callable, int, float]] = {     # model, epochs, learning rate
-    "cnn": (cnn, 25, 1e-2), "dscnn": (dscnn, 30, 1e-2), "mlp": (mlp, 60, 1e-2), "residual": (residual, 25, 3e-3)}
+    "cnn": (cnn, 25, 1e-2), "dscnn": (dscnn, 30, 1e-2), "mlp": (mlp, 60, 1e-2), "residual": (residual, 25, 3e-3),
+    "gru": (gru, 40, 1e-2), "lstm": (lstm, 40, 1e-2)}
 ALL = [f"{maker}-{seed}" for maker in MAKERS for seed in SEEDS]
 
 
