@@ -116,7 +116,7 @@ def trained(name: str, folder: Path | None = None) -> Trained:
     tensors = torch.from_numpy(train_x), torch.from_numpy(train_y)
     common.train(model, lambda: common.shuffled_batches(*tensors), common.digit_loss, epochs, rate)
     path = (folder or Path(tempfile.mkdtemp())) / f"{name}.onnx"
-    common.export_onnx(model, path, "image", (1, 1, 8, 8), "scores")
+    common.export_onnx(model, path, {"image": (1, 1, 8, 8)}, ["scores"])
     chosen = np.random.default_rng(int(seed)).permutation(len(train_x))[:CALIBRATION]
     return Trained(path, train_x[chosen], test_x, test_y)
 
