@@ -105,7 +105,7 @@ def test_one_of_each_layer(ops):
 ANY = sorted(set(GENERATORS) - set(op_cases.ALONE))
 
 
-@settings(max_examples=20 if THOROUGH else 3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12 if THOROUGH else 3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(ANY), st.integers(0, 999), st.integers(0, 99)), min_size=6, max_size=12))
 def test_any_operators_side_by_side(drawn):
     pairs = []
@@ -164,7 +164,7 @@ class Net:
         made = [helper.make_tensor_value_info(n, TensorProto.INT8, None) for n in self.outputs]
         constants = [numpy_helper.from_array(v, n) for n, v in self.constants.items()]
         graph = helper.make_graph(self.nodes, "m", given, made, constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", onnx.defs.onnx_opset_version())])
 
 
 def _conv(net: Net) -> None:
@@ -235,7 +235,7 @@ def _move(net: Net) -> None:
 KINDS = (_conv, _conv, _dense, _binary, _pool, _softmax, _unary, _move)
 
 
-@settings(max_examples=20 if THOROUGH else 3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12 if THOROUGH else 3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(KINDS), min_size=4, max_size=9), st.integers(0, 9999))
 def test_quantised_operators_have_one_meaning(kinds, seed):
     net = Net(np.random.default_rng(seed))
