@@ -138,6 +138,18 @@ def _batch_norm(rng):
     yield case(x, *scale, epsilon=1e-3)
 
 
+def _layer_norm(rng):
+    for shape, axis in (((2, 3, 8), -1), ((1, 6), -1), ((2, 3, 4), 1)):
+        size = shape[axis:]
+        yield case(tensor(rng, shape), constant(rng, *size), axis=axis, epsilon=1e-3)
+        yield case(tensor(rng, shape), constant(rng, *size), constant(rng, *size), axis=axis)
+
+
+def _rms_norm(rng):
+    for shape, axis in (((2, 3, 8), -1), ((2, 3, 4), 1)):
+        yield case(tensor(rng, shape), constant(rng, *shape[axis:]), axis=axis, epsilon=1e-3)
+
+
 def _softmax(rng):
     for axis in (-1, 0, 1):
         yield case(tensor(rng, (3, 4, 5)), axis=axis)
@@ -431,6 +443,8 @@ OWN: dict[str, Callable[[Rng], Iterable[Case]]] = {
     "LRN": _one(_tensor(4, 4, 3, 2), size=3, alpha=0.01),  # ONNX's evaluator wants as many pictures as channels
     "InstanceNormalization": lambda rng: [NORM(rng)],
     "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm,
+    "RMSNormalization": _rms_norm,
     "LogSoftmax": _softmax,
     "Softmax": _softmax,
     "Hardmax": _softmax,
