@@ -27,8 +27,8 @@ from . import (
     render_c,
     state,
     stream,
+    verify as spec,
 )
-from . import verify as spec
 from .board import Board
 from .errors import UsageError
 from .ir import Graph, TensorType, everywhere, graphs
@@ -252,11 +252,14 @@ def fast_layers(graph: Graph, board: Board, goal: str, flash: int | None) -> fro
     return affordable(*offers(graph, board, goal, flash))
 
 
+SAME = {"conv_s8_dsp": "stem_s8_dsp"}  # a kernel that is offered -> another form of it
+
+
 def _choices(graph: Graph, program: Program, offered: Mapping[str, Offer], room: int) -> dict:
     """room: bytes of flash for faster kernels. offers: each with its layer, ONNX nodes, bytes and whether it is taken."""
     made = graph.producers()
     taken = {o for s in program.steps for c in loop_verify.statements(s.body) for o in s.outputs
-             if isinstance(c, Call) and o in offered and c.kernel == offered[o].kernel}
+             if isinstance(c, Call) and o in offered and c.kernel in (offered[o].kernel, SAME.get(offered[o].kernel))}
     return {"room": room, "offers": [{"layer": n, "origin": list(made[n].origin), "kernel": o.kernel, "flash": o.flash, "taken": n in taken}
                                      for n, o in offered.items()]}
 

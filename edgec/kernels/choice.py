@@ -78,7 +78,7 @@ def conv_offer(params: Params, out_h: int, dense: bool, w: np.ndarray, bias: np.
     now, found = direct, []
     if narrow.dsp_accepts("conv", params, w, bias) is None:
         now, size = cycles("conv_s8_narrow_dsp", groups * out_h * -(-out_w // 2), taps, oc // groups), narrow.nbytes(w)
-        if dsp.conv_accepts(params, w, bias) is None:
+        if dsp.conv_accepts(params, w, bias) is None and dsp.pays("conv", params):
             found.append(Offer("conv_s8_dsp", now - direct, w.size - size))
     if dense and wino.accepts(params, w, bias) is None and out_h >= wino.rows(params):
         band = wino.rows(params)

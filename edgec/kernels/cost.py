@@ -11,7 +11,6 @@ import csv
 from functools import cache
 from pathlib import Path
 
-
 TABLE, WIDTHS = (Path(__file__).with_name(name) for name in ("costs.csv", "costs_widths.csv"))
 FIELDS = ("per_unit", "per_tap", "per_output", "per_product")
 

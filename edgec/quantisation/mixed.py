@@ -18,7 +18,7 @@ import numpy as np
 from .. import compare
 from ..data import Dataset
 from ..errors import UsageError
-from ..ir import Graph, Node
+from ..ir import Graph
 from .quantise import Progress, Quantised
 from .sensitivity import Lifted, widenable
 from .simulate import Simulator, float_values, snr_db
