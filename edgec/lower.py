@@ -22,7 +22,7 @@ def lower(graph: Graph, isa: tuple[str, ...] = ("c99",), regions: tuple[Region, 
           unrolled: tuple[str, ...] = ()) -> Program:
     """The program of a graph whose every node has an operator record; arena offsets are not set yet. Each region becomes
     one step that runs its layers interleaved. fast: convolutions, by output tensor, that take the kernel of conv.faster.
-    unrolled: which of conv, fc get code for their number of taps.
+    unrolled: which of conv, stem (first layers), fc get code for their number of taps.
 
     Raises UnsupportedError that lists every node that cannot be lowered."""
     return _Lowering(graph, isa, regions, fast, unrolled).run()

@@ -214,7 +214,7 @@ def _streamed(regions) -> str:
     return f", {layers} streamed in {count}" if regions else ""
 
 
-UNROLLED = {"time": ("conv", "fc"), "ram": ("conv",)}  # code for a layer's number of taps; that of fc takes RAM
+UNROLLED = {"time": ("conv", "stem", "fc"), "ram": ("conv",)}  # code for a layer's number of taps; stem and fc take RAM
 CODE_BYTES = 32 << 10  # set aside for code when flash is shared out
 
 

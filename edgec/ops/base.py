@@ -58,7 +58,7 @@ class Lowering:
     graph: Graph
     isa: tuple[str, ...]
     fast: frozenset[str]  # convolutions, by output, that run on a faster kernel where they run on whole tensors
-    unrolled: tuple[str, ...]  # which of conv, fc may have code for one layer's shape
+    unrolled: tuple[str, ...]  # which of conv, stem, fc may have code for one layer's shape
 
     def type(self, tensor: str) -> TensorType:
         """Shape and quantisation, and the type that its elements have in expressions."""

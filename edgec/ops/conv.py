@@ -181,7 +181,7 @@ def _packed(ctx: Lowering, node: Node, win: Window, fast: bool = False, rows: in
     if offer is not None and offer.kernel == "wino_s8_dsp":
         return winograd_kernel(params, w, folded.astype(np.int32), mul_.m)
     return integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m, "conv" in ctx.unrolled, not fast,
-                          win.strides[0], rows if win.dilations[0] == 1 else 1)
+                          win.strides[0], 0 if "stem" not in ctx.unrolled else rows if win.dilations[0] == 1 else 1)
 
 
 def _dense(win: Window) -> bool:
