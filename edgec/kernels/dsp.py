@@ -133,13 +133,23 @@ def conv_pointwise(params: Params) -> bool:
             and params["in_w"] >= params["out_w"] > 1)
 
 
+def _eight(params: Params) -> bool:
+    """Whether kernel/dsp/conv_s8_dsp.h keeps the taps of two pixels in registers."""
+    return bool(conv_pointwise(params) and params["unrolled"] and params["in_c"] == 8 and params["out_c"] % BLOCK == 0
+                and params["out_c"] <= 32)
+
+
 def conv_accepts(params: Params, w: Array, bias: Array) -> str | None:
     """None, or why kernel/dsp/conv_s8_dsp.h cannot compute the layer exactly."""
     return _mm_accepts(params, w, bias)
 
 
 def conv_pack(params: Params, w: Array, bias: Array, mult: Array) -> Array:
-    """The stream of kernel/dsp/conv_s8_dsp.h, about one byte a weight."""
+    """The stream of kernel/dsp/conv_s8_dsp.h, about one byte a weight, or two."""
+    if _eight(params):
+        pairs = w.reshape(-1, 8)[:, pair_order(8)].astype(np.int64)
+        words = [bias[:, None].astype(np.int64), halves(pairs[..., 0], pairs[..., 1]), mult[:, None].astype(np.int64)]
+        return (np.concatenate(words, 1) & 0xFFFFFFFF).astype(np.uint32).reshape(-1)
     if _columns(params):
         return _mm_pack(_grid(params, w.swapaxes(1, 2)), params["in_c"], bias, mult)
     return _mm_pack(_grid(params, w), _runs(params)[1], bias, mult)
@@ -150,6 +160,8 @@ def conv_scratch(params: Params) -> int:
     or a sliding window."""
     runs, run = _runs(params)
     depth, kh, kw = params["in_c"] // params["groups"], params["kh"], params["kw"]
+    if _eight(params):
+        return 0
     tail = 8 if params["out_c"] // params["groups"] % BLOCK else 0
     if _columns(params):
         return tail + _columns(params) * 4 * kh * depth

@@ -241,6 +241,37 @@ EC_KERNEL bool ec_convd_pw_unrolled(const ec_conv_s8_dsp_t *p)
     return ec_convd_pointwise(p) && p->unrolled > 0 && p->in_c % 4 == 0 && p->out_c % 4 == 0;
 }
 
+/* Are the taps of a pixel so few that those of two stay in registers? The stream then has six words for each output:
+ * bias, four weight pairs, multiplier. */
+EC_KERNEL bool ec_convd_eight(const ec_conv_s8_dsp_t *p)
+{
+    return ec_convd_pw_unrolled(p) && p->in_c == 8 && p->out_c <= 32 && p->out_w > 1;
+}
+
+#define EC_CONVD_EIGHT(f_, n)                                                                                          \
+    if (p->f == f_ && p->out_c == n) {                                                                                 \
+        ec_pw8_##f_##_##n(x, w, out, p->out_w / 2, p->c);                                                              \
+    }
+
+EC_KERNEL void ec_convd_eights(const ec_conv_s8_dsp_t *p, const int8_t *x, const uint32_t *w, int8_t *out)
+{
+    EC_PW8_WIDTHS(EC_CONVD_EIGHT, 1)
+    EC_PW8_WIDTHS(EC_CONVD_EIGHT, 8)
+    EC_PW8_WIDTHS(EC_CONVD_EIGHT, 15)
+    if (p->out_w % 2 != 0) {
+        const int8_t *last = x + 8 * (p->out_w - 1);
+        const uint32_t a = ec_ld4(last), b = ec_ld4(last + 4);
+        out += (p->out_w - 1) * p->out_c;
+        for (int32_t i = 0; i < p->out_c; i++, w += 6) {
+            int32_t acc = ec_smlad(w[1], ec_sxtb16(a), (int32_t)w[0]);
+            acc = ec_smlad(w[2], ec_sxtb16_ror8(a), acc);
+            acc = ec_smlad(w[3], ec_sxtb16(b), acc);
+            acc = ec_smlad(w[4], ec_sxtb16_ror8(b), acc);
+            out[i] = (int8_t)ec_ssat8(ec_smmla(acc, (int32_t)w[5], p->c) >> p->f);
+        }
+    }
+}
+
 /* The outputs of all pairs of pixels. */
 EC_KERNEL void ec_convd_pw(const ec_conv_s8_dsp_t *p, const int8_t *x, const uint32_t *w, int8_t *out, int8_t *wide)
 {
@@ -348,6 +379,8 @@ EC_KERNEL void ec_conv_s8_dsp(const ec_conv_s8_dsp_t *p, const int8_t *const *ro
     int8_t *tail = scratch, *x = scratch + (width % 4 != 0 ? 8 : 0);
     if (ec_convd_slides(p)) {
         ec_convd_slide(p, rows, pad, stream, out, x, tail);
+    } else if (ec_convd_eight(p)) {
+        ec_convd_eights(p, rows[0], stream, out);
     } else if (ec_convd_pw_unrolled(p) && p->out_w > 1) {
         ec_convd_pw(p, rows[0], stream, out, x);
         if (p->out_w % 2 != 0) {
