@@ -32,6 +32,7 @@ class _Lowering(Lowering):
     def __init__(self, graph: Graph, isa: tuple[str, ...], regions: tuple[Region, ...], fast: frozenset[str], unrolled: tuple[str, ...]):
         self.graph, self.isa, self.fast, self.unrolled = graph, isa, fast, unrolled
         self.outputs = frozenset(graph.outputs)
+        self.room = max((self._bytes(n) for n in graph.nodes), default=0)
         self.region_of = {id(n): r for r in regions for n in r.nodes}
         self.pool: dict[str, int] | None = None  # inside a region: bytes of each working buffer that its groups share
         self.buffers: dict[str, Buffer] = {}
@@ -47,6 +48,10 @@ class _Lowering(Lowering):
         self.problems: list[tuple[str, str]] = []
         self.times = 1  # how often a run comes by here
         self.row = self.progress = ""  # of a program that takes its input row by row: set by lower_region
+
+    def _bytes(self, node: Node) -> int:
+        read = {i for i in node.inputs if i and self.graph.const(i) is None}
+        return sum(self.graph.type(t).nbytes for t in (*read, *filter(None, node.outputs)))
 
     def run(self) -> Program:
         g = self.graph

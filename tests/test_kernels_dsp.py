@@ -296,7 +296,7 @@ def shape_cases(seed):
     for h, in_w, c, stride, left, right, turned, band in PLANE_SHAPES:
         drawn = (dwconv_layer(rng(), in_w, c, 3, 3, stride, pad=left, right=right, f=f) for f in (1, 8))
         cases += [plane_case(layer, h, turned=turned, band=band) for layer in drawn]
-    return cases + [fc_case(*conv_layer(rng(), 1, k, n, 1, 1, f=f), u) for k, n in FC_SHAPES for f in dsp.SHIFTS for u in (0, 1)]
+    return cases + [fc_case(*conv_layer(rng(), 1, k, n, 1, 1, f=f), u) for k, n in FC_SHAPES for f in dsp.SHIFTS for u in (0, 1, 2)]
 
 
 # --- on the host -------------------------------------------------------------------------------

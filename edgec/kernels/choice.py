@@ -23,9 +23,9 @@ class Packed(NamedTuple):
 
 
 def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarray, bias: np.ndarray,
-                   mult: np.ndarray, unrolled: bool = False, packed: bool = True, stride_h: int = 1, rows: int = 0) -> Packed:
+                   mult: np.ndarray, unrolled: int = 0, packed: bool = True, stride_h: int = 1, rows: int = 0) -> Packed:
     """kind: conv, dwconv or fc. w: int8 [OC][KH][KW][C/group]; bias: int32 [OC]; mult: int32 [OC] or [1]. unrolled: code
-    for the layer's number of taps, where the kernel has that. packed: weights whose values fit 4 or 2 bits take no more.
+    for the layer's number of taps, where the kernel has that (fc: 2: with scratch). packed: weights whose values fit 4 or 2 bits take no more.
     rows: output rows that a call of stem_s8_dsp may make, stride_h input rows apart; 0: not that kernel."""
     oc = w.shape[0]
     mult = np.ascontiguousarray(np.broadcast_to(mult, (oc,)))

@@ -242,9 +242,9 @@ def fc_pack(params: Params, w: Array, bias: Array, mult: Array) -> Array:
 
 
 def fc_scratch(params: Params) -> int:
-    """Bytes of scratch of kernel/dsp/fc_s8_dsp.h: only what does not come in fours, but the widened input for speed."""
+    """Bytes of scratch of kernel/dsp/fc_s8_dsp.h: only what does not come in fours, or the widened input."""
     k, n = params["in_c"], params["out_c"]
-    if params["unrolled"] and k % 64 == 0 and n % BLOCK == 0 and n >= 32:
+    if params["unrolled"] == 2 and k % 64 == 0 and n % BLOCK == 0 and n >= 32:
         return 2 * k
     return (round4(k) if k % 4 else 0) + (4 if n % BLOCK else 0)
 

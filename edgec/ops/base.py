@@ -59,6 +59,7 @@ class Lowering:
     isa: tuple[str, ...]
     fast: frozenset[str]  # convolutions, by output, that run on a faster kernel where they run on whole tensors
     unrolled: tuple[str, ...]  # which of conv, stem, fc may have code for one layer's shape
+    room: int  # bytes of the largest node's inputs and outputs: scratch of smaller ones that fits in costs nothing
 
     def type(self, tensor: str) -> TensorType:
         """Shape and quantisation, and the type that its elements have in expressions."""

@@ -180,7 +180,7 @@ def _packed(ctx: Lowering, node: Node, win: Window, fast: bool = False, rows: in
     offer = conv_offer(params, win.out_size[0], _dense(win), w, folded) if fast else None
     if offer is not None and offer.kernel == "wino_s8_dsp":
         return winograd_kernel(params, w, folded.astype(np.int32), mul_.m)
-    return integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m, "conv" in ctx.unrolled, not fast,
+    return integer_kernel(kind, ctx.isa, params, w, folded.astype(np.int32), mul_.m, int("conv" in ctx.unrolled), not fast,
                           win.strides[0], 0 if "stem" not in ctx.unrolled else rows if win.dilations[0] == 1 else 1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..fixed import bounds, multiplier, requant
 from ..ir import Graph, Node
-from ..kernels import c99
+from ..kernels import c99, dsp
 from ..kernels.choice import Packed, integer_kernel
 from ..loops import Bin, Call, Const, For, Let, Load, Ref, Rows, Set, Stmt, Store, Var, add, cast, mul
 from .base import Lowering, Op
@@ -53,6 +53,8 @@ def lower_gemm(ctx: Lowering, node: Node) -> list[Stmt]:
     else:
         chosen = wide_kernel if "int16" in (x_t.dtype, y_t.dtype) else partial(_byte_kernel, ctx)
         best = chosen(ctx.graph, node, kind, params)
+        if best.kernel == "conv_s8_dsp" and dsp.conv_pointwise(best.params):
+            ctx.trailing(node.outputs[0], node.inputs[0], max(0, y_t.size - x_t.size))
         kernel, params, weights = best.kernel, best.params, [ctx.rom(data, hint) for hint, data in best.weights]
         scratch = [] if best.scratch is None else [ctx.scratch(best.scratch, kernel) if best.scratch else ctx.buffer(node.outputs[0])]
     x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])
@@ -72,7 +74,9 @@ def _byte_kernel(ctx: Lowering, graph: Graph, node: Node, kind: str, params: dic
     folded, mul_ = integer_parts(w, bias, x_t.q, w_t.q, y_t.q, node.attrs.get("top_scale"))
     lo, hi = bounds(y_t.q, node.attrs.get("clip"))
     params = params | {"c": mul_.offset(int(y_t.q.zero_point)), "f": mul_.f, "lo": lo, "hi": hi}
-    return integer_kernel(kind, ctx.isa, params, w.reshape(len(w), 1, 1, -1), folded.astype(np.int32), mul_.m, kind in ctx.unrolled)
+    in_room = 2 * x_t.size + x_t.nbytes + y_t.nbytes <= ctx.room  # 2: the input is widened in scratch
+    unrolled = 0 if kind not in ctx.unrolled else 2 if in_room else 1
+    return integer_kernel(kind, ctx.isa, params, w.reshape(len(w), 1, 1, -1), folded.astype(np.int32), mul_.m, unrolled)
 
 
 def reference_matmul(node, inputs, in_types, out_types):

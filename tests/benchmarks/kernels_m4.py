@@ -103,7 +103,8 @@ def fc(k: int, n: int) -> Iterator[Candidate]:
     expected = layers.conv_reference(*layer)
     plain = Case("fc_s8", {f: params[f] for f in layers.FC}, (rows.reshape(-1), w.reshape(n, k), bias, mult, "out"), n, 0, expected)
     yield Candidate("fc_s8", plain, C99, n * k)
-    for unrolled, name in ((0, "fc_s8_dsp"), (1, "fc_s8_dsp unrolled")) if dsp.pays("fc", {"in_c": k, "out_c": n}) else ():
+    forms = ((0, "fc_s8_dsp"), (1, "fc_s8_dsp unrolled"), (2, "fc_s8_dsp widened"))
+    for unrolled, name in forms if dsp.pays("fc", {"in_c": k, "out_c": n}) else ():
         yield Candidate(name, layers.fc_case(*layer, unrolled), DSP, n * k)
 
 

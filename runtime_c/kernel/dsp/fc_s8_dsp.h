@@ -5,16 +5,28 @@
 #include "ec_mmu.h"
 #include "rows_s8.h"
 
-/* in_c, out_c: inputs and outputs. c, f: see ec_requant. lo, hi: clamp. unrolled: 1: for speed, with more
- * scratch. */
+/* in_c, out_c: inputs and outputs. c, f: see ec_requant. lo, hi: clamp. unrolled: 1: code for runs of 64
+ * inputs; 2: the same, from a widened input in scratch. */
 typedef struct {
     int32_t in_c, out_c, c, f, lo, hi, unrolled;
 } ec_fc_s8_dsp_t;
 
-/* Is the input widened once, and are all outputs made from that? */
-EC_KERNEL bool ec_fcd_widens(const ec_fc_s8_dsp_t *p)
+/* Is there code for all inputs and outputs? */
+EC_KERNEL bool ec_fcd_unrolled(const ec_fc_s8_dsp_t *p)
 {
     return p->unrolled != 0 && p->in_c % 64 == 0 && p->out_c % 4 == 0 && p->out_c >= 32;
+}
+
+EC_KERNEL void ec_fcd_direct(const ec_fc_s8_dsp_t *p, const int8_t *x, const uint32_t *stream, int8_t *out)
+{
+    const int32_t chunks = p->in_c / 64;
+    if (p->f == 1) {
+        ec_mm1b_1(x, stream, out, out + p->out_c, p->c, chunks);
+    } else if (p->f == 8) {
+        ec_mm1b_8(x, stream, out, out + p->out_c, p->c, chunks);
+    } else {
+        ec_mm1b_15(x, stream, out, out + p->out_c, p->c, chunks);
+    }
 }
 
 EC_KERNEL void ec_fcd_wide(const ec_fc_s8_dsp_t *p, const int8_t *x, const uint32_t *stream, int8_t *out,
@@ -42,8 +54,12 @@ EC_KERNEL void ec_fc_s8_dsp(const ec_fc_s8_dsp_t *p, const int8_t *x, const uint
                             int8_t *scratch)
 {
     const int32_t taps = (p->in_c + 3) / 4 * 4, whole = p->out_c / 4 * 4;
-    if (ec_fcd_widens(p)) {
-        ec_fcd_wide(p, x, stream, out, scratch);
+    if (ec_fcd_unrolled(p)) {
+        if (p->unrolled == 2) {
+            ec_fcd_wide(p, x, stream, out, scratch);
+        } else {
+            ec_fcd_direct(p, x, stream, out);
+        }
         ec_clamp_s8(out, p->out_c, p->lo, p->hi);
         return;
     }

@@ -88,6 +88,19 @@ EC_MMU_MAKES(32)
     "smlad r9,r4,r2,r9\n smlad r11,r5,r2,r11\n sxtb16 r4,r4\n sxtb16 r5,r5\n smlad r8,r4,r2,r8\n smlad r10,r5,r2,r10\n" \
     "smlad r9,r6,r3,r9\n smlad r11,r7,r3,r11\n sxtb16 r6,r6\n sxtb16 r7,r7\n smlad r8,r6,r3,r8\n smlad r10,r7,r3,r10\n"
 
+/* All outputs, four at a time, from chunks of 16 steps, the last of them another. [sp]: 0 x - 4, 4 end of the outputs,
+ * 44 c; r12: last x, lr: outputs */
+#define EC_MM1_BLOCKS(step, last, even, odd)                                                                           \
+    "1:\n ldr r0,[sp]\n ldr r8,[r1],#12\n ldr r9,[r1,#-8]\n ldr r10,[r1,#-4]\n ldr r11,[r1]\n"                         \
+    "2:\n .set o,0\n .rept 15\n" step ".endr\n" last "add r1,#256\n cmp r0,r12\n bne 2b\n"                           \
+    "ldr r2,[sp,#44]\n ldr r3,[sp,#4]\n ldr r4,[r1,#4]\n ldr r5,[r1,#8]\n ldr r6,[r1,#12]\n ldr r7,[r1,#16]\n"         \
+    "sub r9,r9,r8\n sub r11,r11,r10\n adds r1,#20\n smmla r8,r8,r4,r2\n smmla r10,r10,r6,r2\n"                        \
+    "mov.w r2,r2,lsl #8\n smmla r9,r9,r5,r2\n smmla r11,r11,r7,r2\n"                                                  \
+    "ssat r8,#8,r8,asr #" #even "\n ssat r9,#8,r9,asr #" #odd "\n ssat r10,#8,r10,asr #" #even "\n"                   \
+    "ssat r11,#8,r11,asr #" #odd "\n"                                                                                  \
+    "strb r8,[lr],#1\n strb r9,[lr],#1\n strb r10,[lr],#1\n strb r11,[lr],#1\n cmp lr,r3\n bne 1b\n"                  \
+    "add sp,#8\n pop {r4-r11,pc}\n"
+
 /* ec_mm1 for shift f and 64 * chunks widened taps, pairs (k, k+2), (k+1, k+3) side by side. */
 #define EC_MM1W(f, even, odd)                                                                                          \
     EC_ASM_FUNCTION void ec_mm1w_##f(const uint32_t *x, const uint32_t *w, int8_t *out, const int8_t *out_end,         \
@@ -95,20 +108,28 @@ EC_MMU_MAKES(32)
     {                                                                                                                  \
         __asm__ volatile(                                                                                              \
             "push {r4-r11,lr}\n ldr r4,[sp,#40]\n subs r0,#4\n add r12,r0,r4,lsl #7\n mov lr,r2\n push {r0,r3}\n"       \
-            "1:\n ldr r0,[sp]\n ldr r8,[r1],#12\n ldr r9,[r1,#-8]\n ldr r10,[r1,#-4]\n ldr r11,[r1]\n"                 \
-            "2:\n .set o,0\n .rept 15\n" EC_MM1W_STEP("", "") ".endr\n" EC_MM1W_STEP("!", "") "add r1,#256\n"         \
-            "cmp r0,r12\n bne 2b\n"                                                                                    \
-            "ldr r2,[sp,#44]\n ldr r3,[sp,#4]\n ldr r4,[r1,#4]\n ldr r5,[r1,#8]\n ldr r6,[r1,#12]\n ldr r7,[r1,#16]\n"   \
-            "sub r9,r9,r8\n sub r11,r11,r10\n adds r1,#20\n smmla r8,r8,r4,r2\n smmla r10,r10,r6,r2\n"                  \
-            "mov.w r2,r2,lsl #8\n smmla r9,r9,r5,r2\n smmla r11,r11,r7,r2\n"                                            \
-            "ssat r8,#8,r8,asr #" #even "\n ssat r9,#8,r9,asr #" #odd "\n ssat r10,#8,r10,asr #" #even "\n"             \
-            "ssat r11,#8,r11,asr #" #odd "\n"                                                                           \
-            "strb r8,[lr],#1\n strb r9,[lr],#1\n strb r10,[lr],#1\n strb r11,[lr],#1\n cmp lr,r3\n bne 1b\n"            \
-            "add sp,#8\n pop {r4-r11,pc}\n");                                                                          \
+            EC_MM1_BLOCKS(EC_MM1W_STEP("", ""), EC_MM1W_STEP("!", ""), even, odd));                              \
     }
+
+/* ec_mm1 for shift f and 64 * chunks int8 taps, words aligned. */
+#define EC_MM1B_STEP(wx)                                                                                               \
+    "ldr r2,[r0,#o+4]" wx "\n ldr r4,[r1,#4*o+4]\n ldr r5,[r1,#4*o+8]\n ldr r6,[r1,#4*o+12]\n"                        \
+    "ldr r7,[r1,#4*o+16]\n .set o,o+4\n" EC_MM1_MAC
+#define EC_MM1B(f, even, odd)                                                                                          \
+    EC_ASM_FUNCTION void ec_mm1b_##f(const int8_t *x, const uint32_t *w, int8_t *out, const int8_t *out_end,           \
+                                     int32_t c, int32_t chunks)                                                        \
+    {                                                                                                                  \
+        __asm__ volatile(                                                                                              \
+            "push {r4-r11,lr}\n ldr r4,[sp,#40]\n subs r0,#4\n add r12,r0,r4,lsl #6\n mov lr,r2\n push {r0,r3}\n"       \
+            EC_MM1_BLOCKS(EC_MM1B_STEP(""), EC_MM1B_STEP("!"), even, odd));                                     \
+    }
+
 EC_MM1W(1, 1, 9)
 EC_MM1W(8, 8, 16)
 EC_MM1W(15, 15, 23)
+EC_MM1B(1, 1, 9)
+EC_MM1B(8, 8, 16)
+EC_MM1B(15, 15, 23)
 
 #pragma GCC diagnostic pop
 

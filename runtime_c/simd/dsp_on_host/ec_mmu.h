@@ -41,6 +41,16 @@ EC_MM1W(1, 1, 9)
 EC_MM1W(8, 8, 16)
 EC_MM1W(15, 15, 23)
 
+#define EC_MM1B(f, even, odd)                                                                                          \
+    static inline void ec_mm1b_##f(const int8_t *x, const uint32_t *w, int8_t *out, const int8_t *out_end, int32_t c,  \
+                                   int32_t chunks)                                                                     \
+    {                                                                                                                  \
+        ec_mm1(x, w, out, out_end, 16 * chunks, c, f);                                                                 \
+    }
+EC_MM1B(1, 1, 9)
+EC_MM1B(8, 8, 16)
+EC_MM1B(15, 15, 23)
+
 #define EC_MMU_SHIFTS(make, n) make(1, n, 1, 9) make(8, n, 8, 16) make(15, n, 15, 23)
 #define EC_MMU_LARGE(make)                                                                                             \
     make(16) make(17) make(18) make(19) make(20) make(21) make(22) make(23) make(24) make(25) make(26) make(27)        \
