@@ -40,7 +40,7 @@ def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarra
         accepts, pack, scratch = (getattr(dsp, f"{kind}_{part}") for part in ("accepts", "pack", "scratch"))
         extra = (mult,) if kind == "dwconv" else ()  # a depthwise layer's limits depend on its multipliers too
         if dsp.pays(kind, params) and accepts(params, shaped, bias, *extra) is None:
-            if unrolled and rows and kind == "conv" and (own := dsp.stem_params(params, stride_h, rows)):
+            if unrolled and rows and kind == "conv" and dsp.stem_pays(params) and (own := dsp.stem_params(params, stride_h, rows)):
                 stream = dsp.stem_pack(own, shaped, bias, mult)
                 return Packed("stem_s8_dsp", (("weights", stream),), dsp.stem_scratch(own), own, own["rows"])
             own = params | ({} if kind == "dwconv" else {"unrolled": int(unrolled)})

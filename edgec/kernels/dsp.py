@@ -193,6 +193,14 @@ def stem_params(params: Params, stride_h: int, rows: int) -> Params | None:
     return own | {k: params[k] for k in ("c", "f", "lo", "hi")} | {"unrolled": _chunk(pairs)} if pairs > 1 else None
 
 
+def stem_pays(params: Params) -> bool:
+    """Whether stem_s8_dsp is faster than conv_s8_dsp on whole tensors: columns of colours are made from whole words; others
+    take long, but two rows at a time leave no odd pixel. The limit is measured."""
+    if params["kh"] == params["in_c"] == 3:
+        return True
+    return bool(params["out_w"] % 2 and params["kw"] * params["out_c"] > 20 * params["out_w"] * params["stride_w"])
+
+
 def _column(params: Params) -> int:
     """Elements of a column, of which steps of stride_w columns are whole words."""
     n = params["kh"] * params["in_c"]

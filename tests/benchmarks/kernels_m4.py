@@ -72,7 +72,7 @@ def conv(**shape) -> Iterator[Candidate]:
     yield Candidate("conv_s8", plain, C99, work)
     for unrolled, name in ((0, "conv_s8_dsp"), (1, "conv_s8_dsp unrolled")) if dsp.pays("conv", params) else ():
         yield Candidate(name, layers.conv_case(*layer, unrolled), DSP, work)
-    if dsp.stem_params(params, params["stride_w"], 2):
+    if dsp.stem_pays(params) and dsp.stem_params(params, params["stride_w"], 2):
         case = layers.stem_case(*layer, 2, params["stride_w"])
         yield Candidate("stem_s8_dsp", case, DSP, work * case.params["rows"])
     if wino.accepts(params, w, bias) is None:
