@@ -16,6 +16,7 @@ from edgec.ir import QParams
 from edgec.onnx_out import to_onnx
 from edgec.ops import curve
 from edgec.passes.normalise import drop_identities
+from edgec.quantisation import sensitivity
 from edgec.quantisation.quantise import quantise_model
 from edgec.quantisation.recipe import IMPROVEMENTS, Recipe
 from edgec.quantisation.simulate import float_values
@@ -175,6 +176,13 @@ def test_attention():
     other = Dataset({"x": normal(40, 1, time, d)}, None, "")
     want = outputs(g, other)
     assert snr(want, outputs(done.graph, other).reshape(want.shape)) > 24
+
+
+def test_the_report_names_a_recurrent_layer_once():
+    g = recurrent("GRU", time=3, outs=["y"])
+    done = quantise_model(g, data_for(g, 8), PLAIN)
+    found = sensitivity.analyse(done, data_for(g, 8), "int8", {}, lambda *a: None)
+    assert [y.name for y in found.layers] == ["the_y"] and {r.node for r in found.remedies} == {"the_y"}
 
 
 def test_rounding_is_one_for_all_steps():

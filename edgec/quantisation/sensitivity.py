@@ -105,7 +105,10 @@ def analyse(done: Quantised, dataset: Dataset, io: str, bits: Mapping[str, str],
     names = list(dict.fromkeys(results.values()))
     want = float_values(done.float, lifted.dataset, names)
     got = simulator.values(done.graph, names)
-    layers = tuple(_layer(done, n, t, got[t].reshape(want[t].shape), want[t]) for n, t in results.items())
+    layers: dict[str, Layer] = {}      # the worst of those that one ONNX node became, as the steps of a recurrent layer
+    for n, t in results.items():
+        y = _layer(done, n, t, got[t].reshape(want[t].shape), want[t])
+        layers[y.name] = min(layers.get(y.name, y), y, key=lambda y: y.snr_db)
     before = sum(errors.values())
     remedies = [Remedy("", f"without {g.step}" if g.kept else f"with {g.step}", g.after_db if g.kept else g.before_db,
                        g.before_db if g.kept else g.after_db) for g in done.summary.gains]
@@ -116,7 +119,7 @@ def analyse(done: Quantised, dataset: Dataset, io: str, bits: Mapping[str, str],
             remedies.append(Remedy(node.origin[0], lift, snr_db(before), snr_db(after)))
         progress("trying remedies", k + 1, len(nodes))
     remedies.sort(key=lambda r: r.before_db - r.after_db)
-    return Sensitivity({t: snr_db(e) for t, e in errors.items()}, layers, tuple(remedies))
+    return Sensitivity({t: snr_db(e) for t, e in errors.items()}, tuple(layers.values()), tuple(remedies))
 
 
 def _layer(done: Quantised, node: Node, tensor: str, got: np.ndarray, want: np.ndarray) -> Layer:
