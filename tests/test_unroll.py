@@ -19,7 +19,6 @@ from edgec.passes.normalise import drop_identities
 from edgec.quantisation import sensitivity
 from edgec.quantisation.quantise import quantise_model
 from edgec.quantisation.recipe import IMPROVEMENTS, Recipe
-from edgec.quantisation.simulate import float_values
 from edgec.quantisation.unroll import RECURRENT, unrolled
 
 
