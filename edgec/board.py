@@ -41,7 +41,8 @@ class Board:
     """isa: kernel folders, best first. flags: gcc options that choose the core and the ABI; zig_flags: the same for
     `zig cc`. code, data, arena, vectors: names of memories; stack: bytes, reserved in `data`. emulator: a command with
     {elf} and {arguments}, or empty. flash: tool -> command with {elf}, {bin}, {probe}; run: the same with {elf} and
-    {words}, the command line of the firmware, of a command that runs the firmware over semihosting; probe: the probe's target name.
+    {words}, the command line of the firmware, of a command that runs the firmware over semihosting; probe: the probe's
+    target name.
     The board "host" has no memories and no firmware."""
 
     name: str

@@ -1,8 +1,10 @@
 """plan.json: what a memory plan claims, in full, so that `plan_check` can verify it without this program.
 
 A moment is one step, or one tick of a step that streams rows. A piece is memory that one buffer, or several that share
-it in place (from byte `at` of it on), hold; its parts (byte offset in the piece, bytes, first moment, last moment) may live for different times.
+it in place (from byte `at` of it on), hold; its parts (byte offset in the piece, bytes, first moment, last moment) may
+live for different times.
 """
+
 from __future__ import annotations
 
 import json

@@ -157,11 +157,21 @@ def _tensor(p: Program, buffer: str, t: TensorInfo, k: int, kind: str, meta: Met
     info = (render_c.string(t.name), shape_name if rank else "NULL", f"{b.nbytes * rows}u", dtype, f"{rank}u", scale,
             str(t.zero_point))
     quantised = f", real = (integer - {t.zero_point}) * {scale}" if t.scale else ""
-    return {"index": k, "bytes": b.nbytes * rows, "elements": b.size * rows,
-            "dtype": dtype, "scale": scale, "zero_point": t.zero_point, "labels": ", ".join(map(render_c.string, t.labels)),
-            "rom": source.rom.get(buffer, ""), "at": "" if b.place == "rom" else render_c.address(p, root(p, buffer).offset, "m->arena"),
-            "shape_name": shape_name, "shape": shape, "info": "{" + ", ".join(info) + "}",
-            "comment": _plain(f"{t.name}: {t.dtype} [{']['.join(map(str, t.shape))}]{quantised}")}
+    return {
+        "index": k,
+        "bytes": b.nbytes * rows,
+        "elements": b.size * rows,
+        "dtype": dtype,
+        "scale": scale,
+        "zero_point": t.zero_point,
+        "labels": ", ".join(map(render_c.string, t.labels)),
+        "rom": source.rom.get(buffer, ""),
+        "at": "" if b.place == "rom" else render_c.address(p, root(p, buffer).offset, "m->arena"),
+        "shape_name": shape_name,
+        "shape": shape,
+        "info": "{" + ", ".join(info) + "}",
+        "comment": _plain(f"{t.name}: {t.dtype} [{']['.join(map(str, t.shape))}]{quantised}"),
+    }
 
 
 def _hook(s: render_c.Step, k: int, meta: Meta) -> str:

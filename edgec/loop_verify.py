@@ -320,7 +320,7 @@ class _Verifier:
 
     def check_call(self, s: Call, scope: Scope) -> None:
         self.need(IDENTIFIER.fullmatch(s.kernel) is not None, f"the kernel name {s.kernel!r} is not a C identifier")
-        for k, v in ((k, x) for k, v in s.params.items() for x in (v if isinstance(v, tuple) else (v,))):
+        for k, v in ((k, x) for k, given in s.params.items() for x in (given if isinstance(given, tuple) else (given,))):
             (lo, hi), real = INT_RANGE["int32"], isinstance(v, (float, np.floating))
             self.need(real or lo <= v <= hi, f"the parameter {k}={v} is not int32")
         refs = {a.buffer for a in s.args if isinstance(a, Ref)}
@@ -433,7 +433,9 @@ class _Verifier:
             case _ if e.name in PREDICATES:
                 ok = len(dtypes) == 1 and dtypes[0] in REAL and e.dtype == "bool"
             case _ if e.name in REAL_FUNCTIONS:
-                ok = dtypes == [e.dtype] * REAL_FUNCTIONS[e.name] and (e.dtype == "float32" or e.dtype == "float64" and e.name in DOUBLE_FUNCTIONS)
+                ok = dtypes == [e.dtype] * REAL_FUNCTIONS[e.name] and (
+                    e.dtype == "float32" or e.dtype == "float64" and e.name in DOUBLE_FUNCTIONS
+                )
             case _:
                 self.fail(f"unknown function {e.name}")
         self.need(ok, f"{e.name} of {', '.join(dtypes)} to {e.dtype}", e)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Load:
     dtype: str
 
 
-Expr = Union[Const, Var, Bin, Fn, Load]
+Expr = Const | Var | Bin | Fn | Load
 
 # --- statements --------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class Rows:
     ring: int = 0
 
 
-Arg = Union[Ref, Rows, Const, Var, Bin, Fn, Load]
+Arg = Ref | Rows | Const | Var | Bin | Fn | Load
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Call:
     headers: tuple[str, ...] = ()
 
 
-Stmt = Union[For, If, Let, Set, Store, Call]
+Stmt = For | If | Let | Set | Store | Call
 
 # --- containers --------------------------------------------------------------------------------
 
@@ -274,8 +274,9 @@ class Arena:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """steps run in order, as far as their `control` does not say otherwise. inputs/outputs: buffer names in the model's order. Set by planning: arena_bytes;
-    lower_bound: the most bytes alive at once; placement_bound: no placement of these needs less.
+    """steps run in order, as far as their `control` does not say otherwise. inputs/outputs: buffer names in the model's
+    order. Set by planning: arena_bytes; lower_bound: the most bytes alive at once; placement_bound: no placement of these
+    needs less.
     rowwise: where a run is one row of the input. state: pairs (state buffer that the caller knows of, the buffer that its next
     value is made in)."""
 
@@ -410,7 +411,8 @@ def text(x) -> str:
             return f"&{buffer}[{text(index)}]"
         case Rows():
             ring = f" ring {x.ring}" if x.ring else ""
-            return f"rows({x.buffer}, {text(x.first)}, n={x.count}, step={x.step}, h={x.height}, row={x.row}, pad={x.pad or '-'}{ring})"
+            window = f"n={x.count}, step={x.step}, h={x.height}, row={x.row}, pad={x.pad or '-'}"
+            return f"rows({x.buffer}, {text(x.first)}, {window}{ring})"
     raise TypeError(type(x).__name__)
 
 

@@ -29,7 +29,9 @@ def lower(graph: Graph, isa: tuple[str, ...] = ("c99",), regions: tuple[Region, 
 
 
 class _Lowering(Lowering):
-    def __init__(self, graph: Graph, isa: tuple[str, ...], regions: tuple[Region, ...], fast: frozenset[str], unrolled: tuple[str, ...]):
+    def __init__(
+        self, graph: Graph, isa: tuple[str, ...], regions: tuple[Region, ...], fast: frozenset[str], unrolled: tuple[str, ...]
+    ):
         self.graph, self.isa, self.fast, self.unrolled = graph, isa, fast, unrolled
         self.outputs = frozenset(graph.outputs)
         self.room = max((self._bytes(n) for n in graph.nodes), default=0)
@@ -99,8 +101,19 @@ class _Lowering(Lowering):
         if self.is_view or body is None:
             return
         outputs = tuple(o for o in node.outputs if o)
-        self.steps.append(Function(self.step_name(node.op.split(".")[-1].lower()), tuple(body), node.origin, tuple(self.pairs), node.op,
-                                   self.count * self.times, outputs, times=self.times, trailing=tuple(self.trails)))
+        self.steps.append(
+            Function(
+                self.step_name(node.op.split(".")[-1].lower()),
+                tuple(body),
+                node.origin,
+                tuple(self.pairs),
+                node.op,
+                self.count * self.times,
+                outputs,
+                times=self.times,
+                trailing=tuple(self.trails),
+            )
+        )
 
     def inside(self, body: Graph, of: Mapping[str, str]) -> list[str]:
         """Appends the steps of a body, whose inputs are these buffers; returns the buffers of its outputs."""
@@ -151,7 +164,9 @@ class _Lowering(Lowering):
         key = (str(data.dtype), data.tobytes())
         if key not in self.by_content or self.by_content[key] not in self.buffers:
             owner = self.node.outputs[0] if self.node else ""
-            name = self.identifier(f"{owner}_{hint}" if hint in ("weights", "bias", "mult", "pad", "table", "exp", "index") else hint)
+            name = self.identifier(
+                f"{owner}_{hint}" if hint in ("weights", "bias", "mult", "pad", "table", "exp", "index") else hint
+            )
             self.buffers[name] = Buffer(name, str(data.dtype), data.size, "rom", data=data, align=alignment(str(data.dtype)))
             self.by_content[key] = name
         return self.by_content[key]

@@ -37,9 +37,20 @@ def lower_region(ctx, region: Region, index: int) -> Function:
     body = _frame(ctx, region, bodies) if region.push else _schedule(ctx, region, bodies)
     groups = tuple(_rows_of(ctx, region, g, places, n) for g, n in zip(region.groups, ticks, strict=True))
     ctx.graph = graph
-    return Function(ctx.identifier(f"{index}_stream", prefix="step_"), body, origins(region.nodes), (), "Stream", ctx.count, (region.output,),
-                    1 if sliding else len(region.order), spans, groups=groups, order=tuple(k for k, _ in region.order),
-                    repeat=region.push.starts[region.push.loop] if sliding else None)
+    return Function(
+        ctx.identifier(f"{index}_stream", prefix="step_"),
+        body,
+        origins(region.nodes),
+        (),
+        "Stream",
+        ctx.count,
+        (region.output,),
+        1 if sliding else len(region.order),
+        spans,
+        groups=groups,
+        order=tuple(k for k, _ in region.order),
+        repeat=region.push.starts[region.push.loop] if sliding else None,
+    )
 
 
 def _ring(ctx, tensor: str, depth: int, place: str) -> At:
@@ -93,7 +104,10 @@ def _schedule(ctx, region: Region, bodies: list, lo=None, hi=None) -> tuple[Stmt
     for k in range(len(bodies) - 2, -1, -1):
         chain = (If(Bin("==", Var("group"), Const(k)), bodies[k], chain),)
     tick = Var("tick")
-    turn = (Let("group", "int32", cast(Load(which, tick, "uint8"), "int32")), Let("row", "int32", cast(Load(rows, tick, kind), "int32")))
+    turn = (
+        Let("group", "int32", cast(Load(which, tick, "uint8"), "int32")),
+        Let("row", "int32", cast(Load(rows, tick, kind), "int32")),
+    )
     return (For("tick", lo or Const(0), hi or Const(len(region.order)), (*turn, *chain)),)
 
 
@@ -102,8 +116,19 @@ def _rows_of(ctx, region: Region, g: Group, places: dict[str, At], rows: int) ->
     def buffer(tensor: str) -> str:
         return ctx.buffers[places[tensor].buffer].alias or places[tensor].buffer
 
-    reads = [RowRead(buffer(r.tensor), r.kernel, r.stride, r.dilation, r.pad, region.push.heights[r.tensor] if region.sliding else r.height,
-                     r.row * numpy_type(ctx.type(r.tensor).dtype).itemsize, places[r.tensor].ring) for r in g.reads]
+    reads = [
+        RowRead(
+            buffer(r.tensor),
+            r.kernel,
+            r.stride,
+            r.dilation,
+            r.pad,
+            region.push.heights[r.tensor] if region.sliding else r.height,
+            r.row * numpy_type(ctx.type(r.tensor).dtype).itemsize,
+            places[r.tensor].ring,
+        )
+        for r in g.reads
+    ]
     slides = region.sliding and g.output == region.output
     return RowGroup(tuple(reads), buffer(g.output), rows, g.row_bytes, 0 if slides else places[g.output].ring, g.reduces,
                     "" if g.nodes else ctx.row, slides)

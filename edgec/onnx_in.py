@@ -50,8 +50,12 @@ def read(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
     except DecodeError as e:
         head = path.read_bytes()[:4]
-        known = {b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture", b"PK\x03\x04": "a zip archive (PyTorch .pt, npz?)",
-                 b"\x1cTFL": "a TensorFlow Lite model"}
+        known = {
+            b"\xff\xd8\xff": "a JPEG picture",
+            b"\x89PNG": "a PNG picture",
+            b"PK\x03\x04": "a zip archive (PyTorch .pt, npz?)",
+            b"\x1cTFL": "a TensorFlow Lite model",
+        }
         kind = next((v for k, v in known.items() if head.startswith(k)), "not an ONNX model, or a truncated one")
         if path.read_bytes()[4:8] == b"TFL3":
             kind = "a TensorFlow Lite model"
@@ -149,13 +153,19 @@ def _fix_shapes(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> l
             if not t.HasField("shape"):
                 dims = ["?"] * len(want)
             if len(want) != len(dims) or any(isinstance(d, int) and d != w for d, w in zip(dims, want, strict=True)):
-                raise UsageError(f"--shape {i.name}={','.join(map(str, want))} does not fit the model's {dims}", where=f"input {i.name}",
-                                 fix="give one number per dimension; fixed dimensions must keep their value")
+                raise UsageError(
+                    f"--shape {i.name}={','.join(map(str, want))} does not fit the model's {dims}",
+                    where=f"input {i.name}",
+                    fix="give one number per dimension; fixed dimensions must keep their value",
+                )
             new = list(want)
         elif not t.HasField("shape") or any(not isinstance(d, int) for d in dims[1:]):
-            raise UsageError(f"input {i.name} has a dynamic shape {dims if t.HasField('shape') else '(unknown rank)'}", where=f"input {i.name}",
-                             fix=f"give it with --shape {i.name}=" + (",".join("1" if not isinstance(d, int) and k == 0 else str(d)
-                                                                      for k, d in enumerate(dims)) or "1,..."))
+            raise UsageError(
+                f"input {i.name} has a dynamic shape {dims if t.HasField('shape') else '(unknown rank)'}",
+                where=f"input {i.name}",
+                fix=f"give it with --shape {i.name}="
+                + (",".join("1" if not isinstance(d, int) and k == 0 else str(d) for k, d in enumerate(dims)) or "1,..."),
+            )
         elif dims and not isinstance(dims[0], int):
             notes.append(f"input {i.name}: symbolic batch {dims[0]!r} becomes 1")
             new = [1, *dims[1:]]
@@ -209,7 +219,9 @@ class _Import:
                     inputs += self.structure(i.name, i.type, self.shapes.get(i.name))
                     continue
                 inputs.append(i.name)
-                self.tensors[i.name] = Tensor(i.name, TensorType(_dtype(i.type.tensor_type.elem_type, i.name), shape), source=i.name)
+                self.tensors[i.name] = Tensor(
+                    i.name, TensorType(_dtype(i.type.tensor_type.elem_type, i.name), shape), source=i.name
+                )
         for node in g.node:
             self.visit(node)
         if self.bad:
@@ -345,8 +357,13 @@ class _Import:
                 self.visit(part)
         elif node.op_type == "Constant":
             self.constant(node.output[0], _constant(node))
-        elif node.op_type in ("Shape", "Size") or (node.op_type not in NOT_FOLDED and domain == "" and all(v is not None for v in values)
-                                                 and len(values) == sum(map(bool, node.input)) and node.op_type not in control.OPERATORS):
+        elif node.op_type in ("Shape", "Size") or (
+            node.op_type not in NOT_FOLDED
+            and domain == ""
+            and all(v is not None for v in values)
+            and len(values) == sum(map(bool, node.input))
+            and node.op_type not in control.OPERATORS
+        ):
             self.fold(node)
         elif f"{domain}.{node.op_type}" in self.own:
             self.call(node, self.own[f"{domain}.{node.op_type}"])
@@ -415,7 +432,9 @@ class _Import:
         op = table.OPS.get(f"{domain}.{node.op_type}" if domain else node.op_type)
         if node.op_type in table.BOUNDED and domain == "":
             return self.bounded(node, domain)
-        if node.op_type == "STFT" and all(i in self.tensors for i in node.input[1::2] if i):  # ONNX's inference forgets `onesided`
+        if node.op_type == "STFT" and all(
+            i in self.tensors for i in node.input[1::2] if i
+        ):  # ONNX's inference forgets `onesided`
             n = self.upgrade(node, domain)
             return op.infer(n, [self.tensors[i].type if i else None for i in n.inputs], [self.value(i) for i in n.inputs])
         present = [i for i in node.input if i]
@@ -428,7 +447,9 @@ class _Import:
                      if self.tensors[i].data is not None and self.tensors[i].type.size <= 4096},
                     opset_imports=self.imports())
             except shape_inference.InferenceError as e:
-                raise ModelError(f"shapes do not fit: {_first_line(e)}", where=self.label(node), fix="export the network again") from e
+                raise ModelError(
+                    f"shapes do not fit: {_first_line(e)}", where=self.label(node), fix="export the network again"
+                ) from e
             types = [_static(found[o].tensor_type) if o in found else None for o in node.output]
             if all(t is not None for t, o in zip(types, node.output, strict=True) if o):
                 return types
@@ -500,7 +521,13 @@ class _Import:
                     a.pop("axis", None)
                 for k in ("broadcast", "consumed_inputs", "is_test"):
                     a.pop(k, None)
-                if op == "PRelu" and second == 1 and first > 2 and self.tensors[inputs[1]].type.size > 1 and self.value(inputs[1]) is not None:
+                if (
+                    op == "PRelu"
+                    and second == 1
+                    and first > 2
+                    and self.tensors[inputs[1]].type.size > 1
+                    and self.value(inputs[1]) is not None
+                ):
                     inputs[1] = const("slope", self.value(inputs[1]).reshape(-1, *[1] * (first - 2)), dtype)
                 if op == "Reshape" and "shape" in a:
                     inputs.append(const("shape", a.pop("shape"), np.int64))
@@ -569,7 +596,9 @@ class _Import:
                 return None
             types = [self.type_proto(i).SerializeToString() if i else b"" for i in node.input]
             body = onnx.FunctionProto()
-            body.ParseFromString(schema.get_context_dependent_function_with_opset_version(max(usable), node.SerializeToString(), types))
+            body.ParseFromString(
+                schema.get_context_dependent_function_with_opset_version(max(usable), node.SerializeToString(), types)
+            )
         else:
             return None
         return body
@@ -645,15 +674,20 @@ def _refuse_damaged(graph: Graph) -> None:
         bad = np.isnan(t.data) if not any(n.op in WEIGHTED for n in using) else ~np.isfinite(t.data)
         if using and bad.any():
             at = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ModelError(f"weight {t.name} holds {int(bad.sum())} NaN or Inf value(s), the first at {at}",
-                             where=", ".join(n.origin[0] for n in using[:3]), fix="the training diverged or the export is damaged: check the checkpoint")
+            raise ModelError(
+                f"weight {t.name} holds {int(bad.sum())} NaN or Inf value(s), the first at {at}",
+                where=", ".join(n.origin[0] for n in using[:3]),
+                fix="the training diverged or the export is damaged: check the checkpoint",
+            )
 
 
 def _array(t: TensorProto) -> np.ndarray:
     try:
         return np.asarray(numpy_helper.to_array(t), order="C")
     except (ValueError, TypeError) as e:
-        raise ModelError(f"initializer {t.name} is damaged: {_first_line(e)}", where=t.name, fix="export the network again") from e
+        raise ModelError(
+            f"initializer {t.name} is damaged: {_first_line(e)}", where=t.name, fix="export the network again"
+        ) from e
 
 
 def _constant(node: onnx.NodeProto) -> np.ndarray:
@@ -664,7 +698,9 @@ def _constant(node: onnx.NodeProto) -> np.ndarray:
         return np.asarray(helper.get_attribute_value(a), np.float32)
     if a.name.startswith("value_int"):
         return np.asarray(helper.get_attribute_value(a), np.int64)
-    raise UnsupportedError(f"Constant with attribute {a.name}", where=node.name or node.output[0], fix="use dense numeric constants")
+    raise UnsupportedError(
+        f"Constant with attribute {a.name}", where=node.name or node.output[0], fix="use dense numeric constants"
+    )
 
 
 def attribute(a: onnx.AttributeProto):

@@ -139,7 +139,9 @@ def _block(graph: Graph, node: Node) -> _Fitted:
 
     most = constant("turns", np.array(node.attrs["turns"], np.int64)) if node.attrs["turns"] else ""
     types = [graph.type(o) for o in node.outputs]
-    carried = [i or constant(f"zeros{k}", np.zeros(t.shape, t.dtype)) for k, (i, t) in enumerate(zip(node.inputs, types, strict=False))]
+    carried = [
+        i or constant(f"zeros{k}", np.zeros(t.shape, t.dtype)) for k, (i, t) in enumerate(zip(node.inputs, types, strict=False))
+    ]
     return _Fitted(node, None, (most, carried[0] if node.attrs["tested"] else "", *carried), {}, constants)
 
 

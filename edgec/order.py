@@ -14,7 +14,14 @@ from dataclasses import dataclass, replace
 from .ir import Graph, Node, bodies
 from .ops import table
 
-MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")  # the same elements; nearly always the same memory
+MOVES = (
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Identity",
+)  # the same elements; nearly always the same memory
 SPATIAL = ("Conv", "MaxPool", "AveragePool")
 MOST_WORK = 200_000  # sets of operators met, times operators: about a second
 
@@ -114,8 +121,10 @@ def smallest_peak(graph: Graph) -> Graph:
         order, bound = best_order(part) if hi - lo > 2 else (range(hi - lo), 0)
         nodes += [part.nodes[k] for k in order]
         if bound:
-            notes.append(f"order of {hi - lo} operators from {', '.join(part.nodes[0].origin)} on: {part.peak():,} B alive at the worst; "
-                         f"no order is known to be better, none needs less than {bound:,} B")
+            notes.append(
+                f"order of {hi - lo} operators from {', '.join(part.nodes[0].origin)} on: {part.peak():,} B alive at the worst; "
+                f"no order is known to be better, none needs less than {bound:,} B"
+            )
     if not notes and all(x is y for x, y in zip(nodes, graph.nodes, strict=True)):
         return graph
     return replace(graph, nodes=tuple(nodes), notes=(*graph.notes, *notes))

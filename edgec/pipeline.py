@@ -109,8 +109,19 @@ class Compiled:
     stats: dict = field(default_factory=dict)
 
 
-def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: str | None = None, dump_ir: str | Path | None = None, ram: int | None = None,
-                  flash: int | None = None, stream_input: str = "", layers: frozenset[str] | None = None, on_phase: Callable[[str, float, object], None] = lambda name, seconds, info: None) -> Compiled:
+def compile_graph(
+    graph: Graph,
+    board: Board,
+    *,
+    goal: str = "balanced",
+    name: str | None = None,
+    dump_ir: str | Path | None = None,
+    ram: int | None = None,
+    flash: int | None = None,
+    stream_input: str = "",
+    layers: frozenset[str] | None = None,
+    on_phase: Callable[[str, float, object], None] = lambda name, seconds, info: None,
+) -> Compiled:
     """Graph -> C package for the board. name: the C prefix, by default the graph's name made an identifier.
     dump_ir: a folder that gets the text of the IR after every pass. goal "ram" streams layers row by row wherever that
     lowers the peak; "balanced" and "size" only where the arena would not fit `ram` or the board otherwise, and then the
@@ -143,27 +154,60 @@ def compile_graph(graph: Graph, board: Board, *, goal: str = "balanced", name: s
     offered, room = offers(graph, board, goal, flash)
     fast = affordable(offered, room) if layers is None else layers
     if not fast <= offered.keys():
-        raise UsageError(f"there are no faster kernels for {', '.join(sorted(fast - offered.keys()))}", fix="tune again: edgec tune")
-    program = phase("lower", lambda: _lowered(graph, board, regions, fast, dump, UNROLLED.get(goal, ())), lambda p: f"{len(p.steps)} steps" + _streamed(regions))
+        raise UsageError(
+            f"there are no faster kernels for {', '.join(sorted(fast - offered.keys()))}", fix="tune again: edgec tune"
+        )
+    program = phase(
+        "lower",
+        lambda: _lowered(graph, board, regions, fast, dump, UNROLLED.get(goal, ())),
+        lambda p: f"{len(p.steps)} steps" + _streamed(regions),
+    )
     program = phase("plan", lambda: _planned(program, board, dump), _sizes)
     if goal == "time" and fast and limit and program.arena_bytes > limit:
         program = _planned(_lowered(graph, board, regions, frozenset(), dump, UNROLLED.get(goal, ())), board, dump)
     if goal in ("balanced", "size") and not stream_input and limit and program.arena_bytes > limit:
         unstreamed = cost.cycles(program)
         kinds = dict.fromkeys((fast, frozenset()))  # the faster kernels need more scratch
-        chosen = phase("choose", lambda: min((choose.fitting(graph, lowering(board, f), partial(planned, board=board), limit) for f in kinds),
-                                             key=lambda c: (max(c.arena_bytes, limit), c.cycles)),
-                       lambda c: f"arena {c.arena_bytes:,} B{_streamed(c.regions)}, {_more(c.cycles, unstreamed)} cycles by the model")
+        chosen = phase(
+            "choose",
+            lambda: min(
+                (choose.fitting(graph, lowering(board, f), partial(planned, board=board), limit) for f in kinds),
+                key=lambda c: (max(c.arena_bytes, limit), c.cycles),
+            ),
+            lambda c: f"arena {c.arena_bytes:,} B{_streamed(c.regions)}, {_more(c.cycles, unstreamed)} cycles by the model",
+        )
         program = chosen.program
     extra = custom.files(graph)
     own = [path.removesuffix(".c") for path in sorted(extra) if path.endswith(".c")]
     meta, plan_json = _meta(graph, board, c_name), certificate.make(program)
-    files = phase("emit", lambda: emit.package(program, meta) | firmware.files(board, graph.name, c_name, goal, program.rowwise is not None, bool(program.state),
-                                                                                      [a.memory for a in program.arenas], own),
-                  lambda f: f"{sum(map(len, f.values())) // 1024} KB of C")
+    files = phase(
+        "emit",
+        lambda: (
+            emit.package(program, meta)
+            | firmware.files(
+                board,
+                graph.name,
+                c_name,
+                goal,
+                program.rowwise is not None,
+                bool(program.state),
+                [a.memory for a in program.arenas],
+                own,
+            )
+        ),
+        lambda f: f"{sum(map(len, f.values())) // 1024} KB of C",
+    )
     files |= {"plan.json": certificate.text(plan_json), **extra}
     lost = {"channels": [asdict(x) for x in channels.losses(whole, graph)]}
-    return Compiled(source, graph, program, files, c_name, plan_json, _stats(graph, program, meta) | lost | {"choices": _choices(graph, program, offered, room)})
+    return Compiled(
+        source,
+        graph,
+        program,
+        files,
+        c_name,
+        plan_json,
+        _stats(graph, program, meta) | lost | {"choices": _choices(graph, program, offered, room)},
+    )
 
 
 def _passed(graph: Graph, dump) -> tuple[Graph, Graph]:
@@ -232,7 +276,9 @@ def _flash(graph: Graph, board: Board, limit: int | None) -> tuple[int, int]:
 def narrowed(graph: Graph, board: Board, goal: str, flash: int | None) -> Board:
     """The board without the ISAs whose weights are too large for the goal ("size") or the flash."""
     weights, room = _flash(graph, board, flash)
-    return replace(board, isa=tuple(i for i in board.isa if i not in WIDE_WEIGHTS or (goal != "size" and WIDE_WEIGHTS[i] * weights <= room)))
+    return replace(
+        board, isa=tuple(i for i in board.isa if i not in WIDE_WEIGHTS or (goal != "size" and WIDE_WEIGHTS[i] * weights <= room))
+    )
 
 
 def offers(graph: Graph, board: Board, goal: str, flash: int | None) -> tuple[dict[str, Offer], int]:
@@ -260,8 +306,13 @@ def _choices(graph: Graph, program: Program, offered: Mapping[str, Offer], room:
     made = graph.producers()
     taken = {o for s in program.steps for c in loop_verify.statements(s.body) for o in s.outputs
              if isinstance(c, Call) and o in offered and c.kernel in (offered[o].kernel, SAME.get(offered[o].kernel))}
-    return {"room": room, "offers": [{"layer": n, "origin": list(made[n].origin), "kernel": o.kernel, "flash": o.flash, "taken": n in taken}
-                                     for n, o in offered.items()]}
+    return {
+        "room": room,
+        "offers": [
+            {"layer": n, "origin": list(made[n].origin), "kernel": o.kernel, "flash": o.flash, "taken": n in taken}
+            for n, o in offered.items()
+        ],
+    }
 
 
 def lowering(board: Board, fast: frozenset[str]) -> Callable[[Graph, tuple[stream.Region, ...]], Program]:
@@ -344,7 +395,21 @@ def _stats(graph: Graph, program: Program, meta: emit.Meta) -> dict:
     for s, alive, made in zip(program.steps, plan.alive_in_steps(program), emit.functions(program, meta), strict=True):
         t = tensors[s.outputs[0]] if s.outputs else _type(program.buffers[s.result]) if s.result else TensorType("uint8", (0,))
         kernels = list(dict.fromkeys(c.kernel for c in loop_verify.statements(s.body) if isinstance(c, Call)))
-        steps.append({"name": s.name, "op": s.op, "control": s.control, "origin": list(s.origin), "macs": s.macs, "kernel": " + ".join(kernels),
-                      "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes, "weights_bytes": _constants(program, s), "alive_bytes": alive, **made})
+        steps.append(
+            {
+                "name": s.name,
+                "op": s.op,
+                "control": s.control,
+                "origin": list(s.origin),
+                "macs": s.macs,
+                "kernel": " + ".join(kernels),
+                "dtype": t.dtype,
+                "shape": list(t.shape),
+                "bytes": t.nbytes,
+                "weights_bytes": _constants(program, s),
+                "alive_bytes": alive,
+                **made,
+            }
+        )
     return {"arena_bytes": program.arena_bytes, "lower_bound": program.lower_bound, "macs": sum(s.macs for s in program.steps),
             "weights_bytes": sum(b.nbytes for b in program.buffers.values() if b.place == "rom"), "steps": steps}

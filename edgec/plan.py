@@ -64,7 +64,9 @@ def lifetimes(p: Program) -> dict[str, tuple[int, int]]:
     """First and last step of each root RAM buffer. Inputs are there before step 0; outputs stay after the last; state
     is there always. A step that one way of a run leaves out counts as if it ran; what is there before a loop and used in
     it stays until its end."""
-    live: dict[str, tuple[int, int]] = {n: (0, max(len(p.steps) - 1, 0)) for n, b in p.buffers.items() if b.place == "state" and not b.alias}
+    live: dict[str, tuple[int, int]] = {
+        n: (0, max(len(p.steps) - 1, 0)) for n, b in p.buffers.items() if b.place == "state" and not b.alias
+    }
 
     def use(name: str, at: int) -> None:
         b = root(p, name)
@@ -159,7 +161,9 @@ def _parts(p: Program, name: str, live: tuple[int, int], moments) -> list[Part]:
     rows = born or dies
     if born and dies and born.keys() != dies.keys():  # rows of different heights: the end is taken as common
         dies = {}
-    return [Part(o, n, born.get((o, n), start), dies.get((o, n), end)) for o, n in rows] or [Part(0, p.buffers[name].nbytes, start, end)]
+    return [Part(o, n, born.get((o, n), start), dies.get((o, n), end)) for o, n in rows] or [
+        Part(0, p.buffers[name].nbytes, start, end)
+    ]
 
 
 def _alive(found: list[Item], moments: list[tuple[int, int]]) -> list[int]:

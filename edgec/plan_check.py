@@ -39,7 +39,7 @@ class _Arena:
             inside = [at for at, size in plan["arenas"] if at <= p["offset"] and end <= at + size]
             demand(inside, "piece", k, "lies in no single arena")
         ends = [0, *(at + size for at, size in plan["arenas"])]
-        demand(all(end <= at for end, (at, _) in zip(ends, plan["arenas"])), "two arenas overlap")
+        demand(all(end <= at for end, (at, _) in zip(ends, plan["arenas"], strict=False)), "two arenas overlap")
         demand(all(at % 16 == 0 for at, _ in plan["arenas"]), "an arena is not aligned")
         demand(ends[-1] <= self.size, "the arenas have more bytes than there are")
 
@@ -163,7 +163,7 @@ def _loop(arena, steps, k):
             arena.turns = [*turns, (writes, ended)]
         end = _run(arena, steps, k + 1)
         _close(arena, steps, end, "end")
-        known = [a if a == b else None for a, b in zip(before, arena.held)]
+        known = [a if a == b else None for a, b in zip(before, arena.held, strict=True)]
         again, ended = ended is None, arena.moment
         arena.held = known
         if not again and known == before:
@@ -181,7 +181,7 @@ def _branches(arena, steps, k):
     first, arena.held = arena.held, before
     _close(arena, steps, middle, "else")
     end = _run(arena, steps, middle + 1)
-    arena.held = [a if a == b else None for a, b in zip(first, arena.held)]
+    arena.held = [a if a == b else None for a, b in zip(first, arena.held, strict=True)]
     _close(arena, steps, end, "end")
     return end + 1
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import certificate, loop_interp, plan_check
 from .errors import EdgecError
-from .loops import Call, Const, Function, Let, Load, Program, Ref, Rows, Store, Written, tick_loop
+from .loops import Call, Const, For, Function, Let, Load, Program, Ref, Rows, Store, Written, tick_loop
 
 NOT_BUFFERS = ("kernel", "params", "meaning", "layer", "var", "dtype", "op", "name")
 

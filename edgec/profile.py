@@ -37,8 +37,8 @@ def run(directory: Path, board_name: str | None = None, on: str = "qemu") -> dic
     multiply-accumulate that the core's instructions allow a direct (not Winograd) kernel, by element type. rows: in the
     order of the run, one for each step, or for each layer inside a streamed step: step, origin, op, kernel, macs, cost
     (of the unit), per_mac, bound, share, alive_bytes (the most of the arena in use in the step), instructions. total:
-    of <name>_run, or of all rows of a sample where they are pushed. Raises UsageError where the package has no firmware, and what counter.count and
-    emulator.cycles_on_board raise."""
+    of <name>_run, or of all rows of a sample where they are pushed. Raises UsageError where the package has no firmware,
+    and what counter.count and emulator.cycles_on_board raise."""
     directory = Path(directory)
     manifest = store.read_manifest(directory)
     report = store.read_report(directory)
@@ -139,7 +139,9 @@ def rows_joined(entries: list[Entry], n_steps: int) -> list[Entry]:
             made.append(replace(e, parent=parent))
         else:
             old = made[at]
-            made[at] = replace(old, calls=old.calls + e.calls, instructions=old.instructions + e.instructions, cycles=old.cycles + e.cycles)
+            made[at] = replace(
+                old, calls=old.calls + e.calls, instructions=old.instructions + e.instructions, cycles=old.cycles + e.cycles
+            )
         if inside:
             known[parent, e.function] = at
         place[k] = at

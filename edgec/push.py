@@ -33,8 +33,11 @@ def input_by_rows(graph: Graph) -> Graph:
 
     Raises UnsupportedError for more than one input, and where the first layer reads the input in no plain order."""
     if len(graph.inputs) != 1:
-        raise UnsupportedError(f"row by row one input can be taken, the model has {len(graph.inputs)}", where=", ".join(graph.inputs),
-                               fix="build without --stream-input")
+        raise UnsupportedError(
+            f"row by row one input can be taken, the model has {len(graph.inputs)}",
+            where=", ".join(graph.inputs),
+            fix="build without --stream-input",
+        )
     source, users = graph.inputs[0], graph.consumers()
     t = graph.type(source)
     order, at, chain, moved = np.arange(t.size, dtype=np.int64).reshape(t.shape), source, [], 0
@@ -43,19 +46,26 @@ def input_by_rows(graph: Graph) -> Graph:
         chain.append(node)
         at = node.outputs[0]
         if node.op in MOVES:
-            order = evaluate_ir(node, [order, *(graph.const(i) for i in node.inputs[1:])])[0]  # where each element was in the input
+            order = evaluate_ir(node, [order, *(graph.const(i) for i in node.inputs[1:])])[
+                0
+            ]  # where each element was in the input
             moved = len(chain)
     chain = chain[:moved]
     perm = _as_transposition(order, t.shape)
     if perm is None:
-        raise UnsupportedError("the input cannot be taken row by row: its elements are permuted", where=", ".join(chain[-1].origin),
-                               fix="build without --stream-input")
+        raise UnsupportedError(
+            "the input cannot be taken row by row: its elements are permuted",
+            where=", ".join(chain[-1].origin),
+            fix="build without --stream-input",
+        )
     return _without_moves(graph, source, chain, order.shape, perm) if chain else graph
 
 
 def _each(graph: Graph, node: Node) -> bool:
     """Whether the node treats all elements alike."""
-    return node.op in EACH and all(graph.const(i) is not None and (graph.type(i).size == 1 or node.op == "edgec.Lut") for i in node.inputs[1:] if i)
+    return node.op in EACH and all(
+        graph.const(i) is not None and (graph.type(i).size == 1 or node.op == "edgec.Lut") for i in node.inputs[1:] if i
+    )
 
 
 def _without_moves(graph: Graph, source: str, chain: list[Node], shape: tuple[int, ...], perm: tuple[int, ...]) -> Graph:
@@ -78,7 +88,9 @@ def _without_moves(graph: Graph, source: str, chain: list[Node], shape: tuple[in
 def _as_transposition(order: np.ndarray, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """The axes of a transposition of `shape` that gives the flat order; None where no transposition does."""
     plain = np.arange(order.size).reshape(shape)
-    return next((p for p in permutations(range(len(shape))) if np.array_equal(plain.transpose(p).reshape(-1), order.reshape(-1))), None)
+    return next(
+        (p for p in permutations(range(len(shape))) if np.array_equal(plain.transpose(p).reshape(-1), order.reshape(-1))), None
+    )
 
 
 # --- sliding windows ----------------------------------------------------------------------------
@@ -100,8 +112,11 @@ def sliding_region(graph: Graph) -> Region:
             best = groups
     if best is None:
         first = next((n for n, s in zip(graph.nodes, shapes, strict=True) if s is None or not _moves_along(s)), graph.nodes[0])
-        raise UnsupportedError(f"no sliding window: the rows of {first.op} depend on where the window begins (padding, or it needs all rows)",
-                               where=", ".join(first.origin), fix="export the model without padding along time, or use --stream-input alone")
+        raise UnsupportedError(
+            f"no sliding window: the rows of {first.op} depend on where the window begins (padding, or it needs all rows)",
+            where=", ".join(first.origin),
+            fix="export the model without padding along time, or use --stream-input alone",
+        )
     return _sliding(graph, best)
 
 

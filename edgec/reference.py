@@ -15,13 +15,20 @@ def run_node(graph: Graph, node: Node, inputs: list[np.ndarray | None]) -> list[
     if node.op in ("If", "Loop"):
         return _block(node, inputs)
     op = table.OPS.get(node.op)
-    own = op is not None and op.reference is not None and (node.op not in ("Conv", "MaxPool", "AveragePool") or node.attrs.get("channels_last"))
+    own = (
+        op is not None
+        and op.reference is not None
+        and (node.op not in ("Conv", "MaxPool", "AveragePool") or node.attrs.get("channels_last"))
+    )
     if not own:
         return evaluate_ir(node, inputs)
     types = [graph.type(i) if i else None for i in node.inputs]
     out_types = [graph.type(o) if o else None for o in node.outputs]
     found = op.reference(node, inputs, types, out_types)
-    return [np.asarray(y).astype(t.dtype, copy=False).reshape(t.shape) if t is not None else y for y, t in zip(found, out_types, strict=False)]
+    return [
+        np.asarray(y).astype(t.dtype, copy=False).reshape(t.shape) if t is not None else y
+        for y, t in zip(found, out_types, strict=False)
+    ]
 
 
 def _block(node: Node, inputs: list[np.ndarray | None]) -> list[np.ndarray]:
@@ -42,7 +49,9 @@ def _block(node: Node, inputs: list[np.ndarray | None]) -> list[np.ndarray]:
     return carried
 
 
-def run(graph: Graph, inputs: Mapping[str, np.ndarray], keep: Callable[[str], bool] = lambda name: False) -> dict[str, np.ndarray]:
+def run(
+    graph: Graph, inputs: Mapping[str, np.ndarray], keep: Callable[[str], bool] = lambda name: False
+) -> dict[str, np.ndarray]:
     """Graph outputs by name, and every tensor for which keep(name)."""
     values: dict[str, np.ndarray] = {t.name: t.data for t in graph.tensors.values() if t.data is not None}
     for name in graph.inputs:
@@ -51,7 +60,9 @@ def run(graph: Graph, inputs: Mapping[str, np.ndarray], keep: Callable[[str], bo
     last = {i: k for k, n in enumerate(graph.nodes) for i in n.inputs}
     kept: dict[str, np.ndarray] = {}
     for k, node in enumerate(graph.nodes):
-        for name, value in zip(node.outputs, run_node(graph, node, [values[i] if i else None for i in node.inputs]), strict=False):
+        for name, value in zip(
+            node.outputs, run_node(graph, node, [values[i] if i else None for i in node.inputs]), strict=False
+        ):
             if name:
                 values[name] = value
                 if keep(name) or name in graph.outputs:

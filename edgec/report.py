@@ -71,7 +71,11 @@ def _as_pushed(compiled: Compiled, name: str) -> dict:
     if compiled.program.rowwise is None:
         return {}
     perm = compiled.graph.tensors[name].perm
-    return {"shape": list(compiled.source.type(name).shape), "perm": list(perm) if perm else None, "rows": compiled.program.rowwise.rows}
+    return {
+        "shape": list(compiled.source.type(name).shape),
+        "perm": list(perm) if perm else None,
+        "rows": compiled.program.rowwise.rows,
+    }
 
 
 def _states(compiled: Compiled) -> list[dict]:

@@ -303,7 +303,9 @@ def _spans(graph: Graph, groups, order, depth, source: str, output: str) -> dict
         elif g.output == output:
             spans[output] = tuple((t * g.row_bytes, g.row_bytes, written[output, t], end) for t in range(g.ticks))
         else:
-            spans[g.output] = tuple(_slot(g, s, depth[g.output], written, last_read) for s in range(depth[g.output]) if (g.output, s) in written)
+            spans[g.output] = tuple(
+                _slot(g, s, depth[g.output], written, last_read) for s in range(depth[g.output]) if (g.output, s) in written
+            )
     if source in spans:  # its rows are pushed: a ring like any other
         return spans
     reads = next(r for g in groups for r in g.reads if r.tensor == source)

@@ -151,7 +151,9 @@ def _target(board: Board, compiler: Compiler) -> tuple[str, ...]:
     return (*compiler.command, *(board.zig_flags if compiler.kind == "zig" else board.flags))
 
 
-def _compile(pack: package.Package, board: Board, compiler: Compiler, out: Path, model_opt: str) -> tuple[list[Path], dict[str, int], str]:
+def _compile(
+    pack: package.Package, board: Board, compiler: Compiler, out: Path, model_opt: str
+) -> tuple[list[Path], dict[str, int], str]:
     """Object files in the order of the sources, stack frame per function, warnings."""
     sources = (*pack.sources, *pack.firmware_sources)
     objects = [out / (s.replace("/", "_") + ".o") for s in sources]

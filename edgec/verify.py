@@ -16,7 +16,9 @@ class VerifyError(EdgecError):
 def verify(graph: Graph, after: str = "import") -> Graph:
     """Returns the graph. Raises VerifyError naming the pass, the node and the rule."""
     def fail(rule: str, where: str = "") -> None:
-        raise VerifyError(f"after pass {after}: {rule}", where=where, fix="this is a defect of edgec: please report it with the model")
+        raise VerifyError(
+            f"after pass {after}: {rule}", where=where, fix="this is a defect of edgec: please report it with the model"
+        )
 
     known = {*graph.inputs, *(t.name for t in graph.tensors.values() if t.data is not None)}
     for key, t in graph.tensors.items():
@@ -50,7 +52,10 @@ def verify(graph: Graph, after: str = "import") -> Graph:
         for body in map(partial(verify, after=after), bodies(node).values()):
             read = node.inputs[1:] if node.op == "If" else node.inputs
             for inner, outer in (*zip(body.inputs, read, strict=True), *zip(body.outputs, node.outputs, strict=True)):
-                if outer and (body.type(inner).dtype, body.type(inner).shape) != (graph.type(outer).dtype, graph.type(outer).shape):
+                if outer and (body.type(inner).dtype, body.type(inner).shape) != (
+                    graph.type(outer).dtype,
+                    graph.type(outer).shape,
+                ):
                     fail(f"{outer} is {graph.type(outer)}, inside the body {body.type(inner)}", where)
         _node_rules(graph, node, lambda rule, where=where: fail(rule, where))
     for o in graph.outputs:
@@ -73,7 +78,10 @@ def _node_rules(graph: Graph, node, fail) -> None:
             fail(f"Transpose {node.attrs['perm']} of {types[0]} gives {out[0]}")
     if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze") and types[0].size != out[0].size:
         fail(f"{node.op} of {types[0]} gives {out[0]}")
-    if node.op in ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool", "Slice") and types[0].dtype != out[0].dtype:
+    if (
+        node.op in ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool", "Slice")
+        and types[0].dtype != out[0].dtype
+    ):
         fail(f"{node.op} changes {types[0].dtype} to {out[0].dtype}")
     if node.attrs.get("channels_last") and node.op == "Conv":
         oc, _, _, cg = types[1].shape

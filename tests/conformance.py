@@ -277,7 +277,10 @@ def run(library, k: int, u: Unit) -> str:
     status = getattr(lib, f"run_{k}")(ffi.cast("void *", arena.ctypes.data + start), *pointers)
     if status:
         return f"crash: status {status}"
-    found = {o: dtypes.from_bytes(raw.tobytes(), graph.type(o).dtype, graph.type(o).shape) for o, raw in zip(graph.outputs, made, strict=True)}
+    found = {
+        o: dtypes.from_bytes(raw.tobytes(), graph.type(o).dtype, graph.type(o).shape)
+        for o, raw in zip(graph.outputs, made, strict=True)
+    }
     return compare(u, found)
 
 
@@ -400,7 +403,11 @@ def _worse(a: str | None, b: str) -> str:
 
 def _content(case: Case) -> bytes:
     h = hashlib.sha256(case.model.SerializeToString())
-    h.update(repr([[np.asarray(x).tobytes() if isinstance(x, np.ndarray) else x for side in s for x in side] for s in case.sets]).encode())
+    h.update(
+        repr(
+            [[np.asarray(x).tobytes() if isinstance(x, np.ndarray) else x for side in s for x in side] for s in case.sets]
+        ).encode()
+    )
     return h.digest()
 
 
@@ -449,7 +456,8 @@ def summary(verdicts: Mapping[str, str]) -> str:
         of = [v for n, v in verdicts.items() if n.startswith(kind + "/" * bool(kind))]
         good = [v for v in of if v.startswith("pass")]
         refused = sum(v.startswith("refused") for v in of)
-        lines.append(f"{kind or 'all':20}{len(of):7}{len(good):7}{sum('fixed' in v for v in good):28}{refused:9}{len(of) - len(good) - refused:9}")
+        fixed, wrong = sum("fixed" in v for v in good), len(of) - len(good) - refused
+        lines.append(f"{kind or 'all':20}{len(of):7}{len(good):7}{fixed:28}{refused:9}{wrong:9}")
     return "\n".join(lines)
 
 

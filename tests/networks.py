@@ -1,7 +1,7 @@
 """The real networks that tests share: their graphs after all passes, their inputs, and onnxruntime's inner tensors."""
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from edgec.ir import Graph
 NETWORKS = ("ad", "kws", "ic", "vww", "sww", "ic_large")
 
 
-@lru_cache(maxsize=None)
+@cache
 def final_graph(path: Path) -> Graph:
     """The graph after all passes."""
     passes = pipeline.ABSORB + pipeline.LAYOUT + pipeline.CHANNELS

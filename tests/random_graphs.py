@@ -76,7 +76,11 @@ def graphs(draw):
 
 def all_regions(graph) -> list[stream.Region]:
     """Every stretch of the graph that can stream, whether it saves memory or not."""
-    cuts, shapes, users = order.cut_positions(graph, order.last_uses(graph)), [stream.shape_of(graph, n) for n in graph.nodes], graph.consumers()
+    cuts, shapes, users = (
+        order.cut_positions(graph, order.last_uses(graph)),
+        [stream.shape_of(graph, n) for n in graph.nodes],
+        graph.consumers(),
+    )
     stretches = [(a, b) for a in cuts for b in cuts if b > a and all(shapes[a:b])]
     found = [stream._region(graph, a, b, shapes, users, False) for a, b in stretches]
     return [f[0] for f in found if f is not None]

@@ -68,7 +68,9 @@ def test_goals_and_budgets(tmp_path):
 def test_weights_in_pairs(tmp_path):
     """On a Cortex-M0, unless size is asked for or flash is short; on other cores a weight is a byte."""
     def paired(goal, target="cortex-m0", **options):
-        return " ".join(s["kernel"] for s in built(tmp_path, (8, 8), goal, target, **options).stats["steps"]).count("conv_s8_pair")
+        return " ".join(s["kernel"] for s in built(tmp_path, (8, 8), goal, target, **options).stats["steps"]).count(
+            "conv_s8_pair"
+        )
 
     assert [paired(goal) for goal in ("time", "balanced", "size")] == [4, 4, 0]
     assert paired("ram") > 0  # the steps of a region are one

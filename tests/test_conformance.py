@@ -39,7 +39,9 @@ NARROW = [d for d in dtypes.WIDE if d != "float8_e8m0fnu"]  # powers of two roun
 def narrow_model(tmp_path_factory):
     """Casts of numbers of all magnitudes to every narrow type and back, as C and as a program."""
     rng = np.random.default_rng(0)
-    x = np.concatenate([rng.normal(size=60) * 10.0 ** rng.integers(-9, 6, 60), [0.0, -0.0, 1, 448, 449, 464, 465, 6, 65504, 65520, -9]])
+    x = np.concatenate(
+        [rng.normal(size=60) * 10.0 ** rng.integers(-9, 6, 60), [0.0, -0.0, 1, 448, 449, 464, 465, 6, 65504, 65520, -9]]
+    )
     x = x.astype(np.float32)
     nodes, outputs = [], []
     for d in NARROW:

@@ -25,4 +25,6 @@ def test_the_core_has_the_bits_of_the_host(name, tmp_path):
     samples = [[(scale * rng.normal(size=c.graph.type("x").shape)).astype(np.float32).tobytes()] for scale in (1, 3)]
     wanted = [host.load(tmp_path, simd_on_host=True).run_bytes(s) for s in samples]
     found = emulator.run(toolchain.build_firmware(tmp_path, b).elf, b, samples).outputs
-    assert [list(map(bytes, outputs)) for outputs in found] == wanted and np.isfinite(np.frombuffer(wanted[0][0], np.float32)).all()
+    assert [list(map(bytes, outputs)) for outputs in found] == wanted and np.isfinite(
+        np.frombuffer(wanted[0][0], np.float32)
+    ).all()

@@ -15,14 +15,29 @@ from edgec.quantisation.recipe import IMPROVEMENTS, Recipe
 from edgec.quantisation.simulate import float_values
 
 PLAIN = Recipe("minmax", without=IMPROVEMENTS)
-NUMBERS = {"half": np.float32(0.5), "one": np.float32(1), "root": np.float32(2**0.5), "three": np.float32(3), "zero": np.float32(0),
-           "six": np.float32(6)}
+NUMBERS = {
+    "half": np.float32(0.5),
+    "one": np.float32(1),
+    "root": np.float32(2**0.5),
+    "three": np.float32(3),
+    "zero": np.float32(0),
+    "six": np.float32(6),
+}
 FUNCTIONS = {
-    "gelu": [("Div", ["a", "root"], "u", {}), ("Erf", ["u"], "v", {}), ("Add", ["v", "one"], "w", {}), ("Mul", ["a", "w"], "k", {}),
-             ("Mul", ["k", "half"], "f", {})],
+    "gelu": [
+        ("Div", ["a", "root"], "u", {}),
+        ("Erf", ["u"], "v", {}),
+        ("Add", ["v", "one"], "w", {}),
+        ("Mul", ["a", "w"], "k", {}),
+        ("Mul", ["k", "half"], "f", {}),
+    ],
     "silu": [("Sigmoid", ["a"], "u", {}), ("Mul", ["a", "u"], "f", {})],
-    "hard swish": [("Add", ["a", "three"], "u", {}), ("Clip", ["u", "zero", "six"], "v", {}), ("Mul", ["a", "v"], "w", {}),
-                   ("Div", ["w", "six"], "f", {})],
+    "hard swish": [
+        ("Add", ["a", "three"], "u", {}),
+        ("Clip", ["u", "zero", "six"], "v", {}),
+        ("Mul", ["a", "v"], "w", {}),
+        ("Div", ["w", "six"], "f", {}),
+    ],
 }
 
 

@@ -35,8 +35,14 @@ def test_missing_file(tmp_path):
         onnx_in.load(tmp_path / "nothing.onnx")
 
 
-@pytest.mark.parametrize(("head", "says"), [(b"\xff\xd8\xff\xe0" + b"\x10" * 500, "JPEG"), (b"\x89PNG\r\n" + b"\xff" * 400, "PNG"),
-                                            (b"\x1c\x00\x00\x00TFL3" + b"\xff" * 200, "TensorFlow Lite")])
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        (b"\xff\xd8\xff\xe0" + b"\x10" * 500, "JPEG"),
+        (b"\x89PNG\r\n" + b"\xff" * 400, "PNG"),
+        (b"\x1c\x00\x00\x00TFL3" + b"\xff" * 200, "TensorFlow Lite"),
+    ],
+)
 def test_other_formats_are_named(tmp_path, head, says):
     (tmp_path / "m.onnx").write_bytes(head)
     with pytest.raises(ModelError, match=says):
@@ -60,8 +66,15 @@ def test_opsets_from_the_future(tmp_path):
 
 
 def test_all_unsupported_nodes_at_once():
-    m = model([helper.make_node("StringNormalizer", ["s"], ["t"], name="first"), helper.make_node("Multinomial", ["x"], ["y"], name="second", sample_size=2),
-               helper.make_node("RandomNormalLike", ["x"], ["z"], name="third")], [("x", (2, 2))], [("y", (2, 2)), ("z", (2, 2))])
+    m = model(
+        [
+            helper.make_node("StringNormalizer", ["s"], ["t"], name="first"),
+            helper.make_node("Multinomial", ["x"], ["y"], name="second", sample_size=2),
+            helper.make_node("RandomNormalLike", ["x"], ["z"], name="third"),
+        ],
+        [("x", (2, 2))],
+        [("y", (2, 2)), ("z", (2, 2))],
+    )
     m.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT32
     del m.graph.node[0]
     with pytest.raises(UnsupportedError) as e:
@@ -106,22 +119,33 @@ def test_minus_infinity_masks_are_no_error():
 
 
 def test_constants_and_shape_arithmetic_fold():
-    nodes = [helper.make_node("Shape", ["x"], ["s"]), helper.make_node("Gather", ["s", "i"], ["n"]), helper.make_node("Unsqueeze", ["n", "a"], ["n1"]),
-             helper.make_node("Concat", ["one", "n1"], ["target"], axis=0), helper.make_node("Reshape", ["x", "target"], ["y"])]
-    m = model(nodes, [("x", (2, 3))], [("y", None)], [("i", np.int64(0)), ("a", np.array([0])), ("one", np.array([-1], np.int64))])
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "i"], ["n"]),
+        helper.make_node("Unsqueeze", ["n", "a"], ["n1"]),
+        helper.make_node("Concat", ["one", "n1"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], ["y"]),
+    ]
+    m = model(
+        nodes, [("x", (2, 3))], [("y", None)], [("i", np.int64(0)), ("a", np.array([0])), ("one", np.array([-1], np.int64))]
+    )
     g = onnx_in.from_model(m, "m")
     assert [n.op for n in g.nodes] == ["Reshape"] and g.type("y").shape == (3, 2)
 
 
 def test_function_bodies_are_inlined():
     """An operator without a record but with an ONNX function body, and a model-local function."""
-    m = model([helper.make_node("MeanVarianceNormalization", ["x"], ["y"], name="norm")], [("x", (1, 2, 3, 3))], [("y", (1, 2, 3, 3))])
+    m = model(
+        [helper.make_node("MeanVarianceNormalization", ["x"], ["y"], name="norm")], [("x", (1, 2, 3, 3))], [("y", (1, 2, 3, 3))]
+    )
     g = onnx_in.from_model(m, "m")
     assert "MeanVarianceNormalization" not in {n.op for n in g.nodes}
     x = np.random.default_rng(0).normal(size=(1, 2, 3, 3)).astype(np.float32)
     want = onnx.reference.ReferenceEvaluator(m).run(None, {"x": x})[0]
     assert np.allclose(reference.run(g, {"x": x})["y"], want, atol=1e-5)
-    f = helper.make_function("mine", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 17)])
+    f = helper.make_function(
+        "mine", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 17)]
+    )
     m = model([helper.make_node("Twice", ["x"], ["y"], domain="mine")], [("x", (1, 4))], [("y", (1, 4))], functions=[f])
     m.opset_import.append(helper.make_opsetid("mine", 1))
     assert [n.op for n in onnx_in.from_model(m, "m").nodes] == ["Add"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from arm_core import CORES, build_core
 from dsp_program import Case, build_host, checksum, missing, qemu, run, write
+
 from edgec.kernels import c99, pair
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # infinities and NaN on purpose
@@ -170,7 +171,9 @@ def conv_case(rng, kind):
         rows, pad = padded_rows(rng, p, floats, np.float32(0))
         w, bias = floats(rng, *shape), floats(rng, p["out_c"])
         p = ordered(p, CONV) | float_end(rng)
-        return case("conv_f32", p, (rows, pad, c99.blocked(w, c99.CONV, groups), bias, "out"), clamp(conv(p, rows, 0, w, bias), p))
+        return case(
+            "conv_f32", p, (rows, pad, c99.blocked(w, c99.CONV, groups), bias, "out"), clamp(conv(p, rows, 0, w, bias), p)
+        )
     end, mult = integer_end(rng, p["out_c"])
     rows, pad = padded_rows(rng, p, int8s, np.int8(rng.integers(-128, 128)))
     w, bias = int8s(rng, *shape), rng.integers(-20000, 20000, p["out_c"], np.int32)
@@ -294,7 +297,9 @@ def avgpool_case(rng, kind):
 
 def rowsum_case(rng, kind):
     p = {"in_w": int(rng.choice([1, 5, 9, 600])), "in_c": int(rng.integers(1, 14))}
-    row = np.where(rng.random((p["in_w"], p["in_c"])) < 0.5, int8s(rng, p["in_w"] * p["in_c"]).reshape(p["in_w"], -1), np.int8(-128))
+    row = np.where(
+        rng.random((p["in_w"], p["in_c"])) < 0.5, int8s(rng, p["in_w"] * p["in_c"]).reshape(p["in_w"], -1), np.int8(-128)
+    )
     sums = rng.integers(-(2**30), 2**30, p["in_c"], np.int32)
     return case("rowsum_s8", p, (row.reshape(-1), sums, "out"), sums + row.astype(np.int32).sum(0, dtype=np.int32))
 

@@ -16,7 +16,18 @@ from hypothesis import given, settings, strategies as st
 from edgec.kernels import dsp, dwplane, wino
 
 ISA = (kernel_lib.DSP, kernel_lib.C99)
-HEADERS = ("conv_s8_dsp.h", "stem_s8_dsp.h", "fc_s8_dsp.h", "dwconv_s8_dsp.h", "wino_s8_dsp.h", "dwplane_s8_dsp.h", "add_s8.h", "maxpool_s8.h", "avgpool_s8.h", "rowsum_s8.h")
+HEADERS = (
+    "conv_s8_dsp.h",
+    "stem_s8_dsp.h",
+    "fc_s8_dsp.h",
+    "dwconv_s8_dsp.h",
+    "wino_s8_dsp.h",
+    "dwplane_s8_dsp.h",
+    "add_s8.h",
+    "maxpool_s8.h",
+    "avgpool_s8.h",
+    "rowsum_s8.h",
+)
 HOST_SIMD, ARM_SIMD = (kernel_lib.RUNTIME / "simd" / d for d in ("dsp_on_host", "dsp"))
 CONV = "in_w in_c out_w out_c kh kw stride_w dilation_w pad_left groups c f lo hi".split()
 DWCONV = "in_w in_c out_w mult kh kw stride_w dilation_w pad_left c f lo hi".split()
@@ -272,8 +283,21 @@ DWCONV_SHAPES = {
 }
 UNROLLED = (*range(3, 67, 4), 128, 144, 170, 256, 296)  # taps
 WINO_SHAPES = [  # in_w, in_c, out_c, pad
-    (16, 16, 8, 1), (4, 8, 4, 1), (5, 8, 4, 1), (9, 8, 4, 1), (12, 24, 4, 0), (17, 32, 4, 1), (8, 40, 4, 2), (6, 48, 4, 1), (8, 56, 4, 1),
-    (8, 64, 12, 1), (9, 72, 4, 0), (8, 80, 4, 1), (4, 128, 4, 1), (8, 88, 4, 1)]
+    (16, 16, 8, 1),
+    (4, 8, 4, 1),
+    (5, 8, 4, 1),
+    (9, 8, 4, 1),
+    (12, 24, 4, 0),
+    (17, 32, 4, 1),
+    (8, 40, 4, 2),
+    (6, 48, 4, 1),
+    (8, 56, 4, 1),
+    (8, 64, 12, 1),
+    (9, 72, 4, 0),
+    (8, 80, 4, 1),
+    (4, 128, 4, 1),
+    (8, 88, 4, 1),
+]
 PLANE_SHAPES = [  # h, in_w, in_c, stride, pad left, pad right, turned, band
     (5, 6, 8, 1, 1, 1, False, 0), (3, 3, 4, 1, 1, 1, True, 0), (4, 7, 7, 1, 1, 0, False, 0), (9, 25, 4, 1, 1, 1, True, 0),
     (25, 5, 4, 1, 1, 1, True, 0), (7, 30, 4, 1, 0, 0, False, 0), (9, 40, 4, 1, 1, 1, False, 4), (9, 12, 4, 1, 1, 1, False, 4),
@@ -296,7 +320,9 @@ def shape_cases(seed):
     for h, in_w, c, stride, left, right, turned, band in PLANE_SHAPES:
         drawn = (dwconv_layer(rng(), in_w, c, 3, 3, stride, pad=left, right=right, f=f) for f in (1, 8))
         cases += [plane_case(layer, h, turned=turned, band=band) for layer in drawn]
-    return cases + [fc_case(*conv_layer(rng(), 1, k, n, 1, 1, f=f), u) for k, n in FC_SHAPES for f in dsp.SHIFTS for u in (0, 1, 2)]
+    return cases + [
+        fc_case(*conv_layer(rng(), 1, k, n, 1, 1, f=f), u) for k, n in FC_SHAPES for f in dsp.SHIFTS for u in (0, 1, 2)
+    ]
 
 
 # --- on the host -------------------------------------------------------------------------------
@@ -329,8 +355,17 @@ def test_stem_of_any_shape(host, data):
         return data.draw(st.integers(lo, hi))
 
     colour = draw(0, 1)
-    shape = dict(in_w=draw(1, 40), in_c=3 if colour else draw(1, 3), out_c=4 * draw(1, 2), kh=3 if colour else draw(1, 5), kw=draw(2, 5),
-                 stride=draw(1, 3), pad=draw(0, 3), right=draw(0, 3), f=data.draw(st.sampled_from(dsp.SHIFTS)))
+    shape = dict(
+        in_w=draw(1, 40),
+        in_c=3 if colour else draw(1, 3),
+        out_c=4 * draw(1, 2),
+        kh=3 if colour else draw(1, 5),
+        kw=draw(2, 5),
+        stride=draw(1, 3),
+        pad=draw(0, 3),
+        right=draw(0, 3),
+        f=data.draw(st.sampled_from(dsp.SHIFTS)),
+    )
     if shape["in_w"] + shape["pad"] + shape["right"] >= shape["kw"]:
         layer = conv_layer(np.random.default_rng(draw(0, 10**6)), **shape)
         rows = draw(1, 2) if layer[0]["out_w"] % 2 == 0 else 2
@@ -360,7 +395,9 @@ def test_wino_of_any_shape(host, data):
         return data.draw(st.integers(lo, hi))
 
     pad = draw(0, 2)
-    shape = dict(in_w=draw(6 - 2 * pad, 20), in_c=8 * draw(1, 9), out_c=4 * draw(1, 3), pad=pad, f=data.draw(st.sampled_from(dsp.SHIFTS)))
+    shape = dict(
+        in_w=draw(6 - 2 * pad, 20), in_c=8 * draw(1, 9), out_c=4 * draw(1, 3), pad=pad, f=data.draw(st.sampled_from(dsp.SHIFTS))
+    )
     check(host, wino_case(*wino_layer(np.random.default_rng(draw(0, 10**6)), **shape)))
 
 
@@ -522,7 +559,11 @@ def program(tmp_path_factory):
     cases = shape_cases(7)[::8]
     cases += [dwconv_case(*dwconv_layer(rng, in_w, 8, 3, 3, stride, pad=pad, right=1, f=8))
               for in_w in range(2, 12) for pad in (0, 1) for stride in (1, 2)]
-    cases += [plane_case(dwconv_layer(rng, stride * n, 4, 3, 3, stride, pad=n % 2, right=1), 5) for n in range(3, 50) for stride in (1, 2)]
+    cases += [
+        plane_case(dwconv_layer(rng, stride * n, 4, 3, 3, stride, pad=n % 2, right=1), 5)
+        for n in range(3, 50)
+        for stride in (1, 2)
+    ]
     cases += [c99.INTEGER[name](np.random.default_rng(100 + i), "s8") for name in SAME for i in range(5)]
     expected = [(dsp_program.checksum(c.expected.tobytes()), 1) for c in cases]
     return dsp_program.write(tmp_path_factory.mktemp("dsp"), cases), expected

@@ -76,7 +76,9 @@ def cases(seed, isa):
                     found.append(conv_case(*narrowed(layers.conv_layer(np.random.default_rng(seed), **s, f=f), bits), isa))
             for k, n in layers.FC_SHAPES:
                 if isa == "dsp" or n >= 4:
-                    found.append(fc_case(*narrowed(layers.conv_layer(np.random.default_rng(seed), 1, k, n, 1, 1, f=f), bits), isa))
+                    found.append(
+                        fc_case(*narrowed(layers.conv_layer(np.random.default_rng(seed), 1, k, n, 1, 1, f=f), bits), isa)
+                    )
     return found
 
 
@@ -130,7 +132,15 @@ def test_sums_up_to_the_limit(host, bits, channel, limit, sign):
 def test_refusals():
     params, _, _, w, bias, _ = layers.conv_layer(np.random.default_rng(0), 4, 8, 5, 1, 1)
     assert narrow.width(w) is None and "4 bits" in narrow.dsp_accepts("conv", params, w, bias) == narrow.accepts(params, w)
-    assert [narrow.width(np.array(v, np.int8)) for v in ([0], [1, -2], [2], [-3], [7, -8], [8], [-9])] == [2, 2, 4, 4, 4, None, None]
+    assert [narrow.width(np.array(v, np.int8)) for v in ([0], [1, -2], [2], [-3], [7, -8], [8], [-9])] == [
+        2,
+        2,
+        4,
+        4,
+        4,
+        None,
+        None,
+    ]
     w = np.clip(w, -8, 7)
     assert "shift 21" in narrow.dsp_accepts("conv", params | {"f": 21}, w, bias)
     assert "channels" in narrow.accepts(params | {"out_c": 3}, w[:3])

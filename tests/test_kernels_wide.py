@@ -31,15 +31,20 @@ def declarations() -> str:
         x, y = (f"{t}_t" for t in next(k for k, v in wide.SUFFIX.items() if kernel == f"{kind}_{v}"))
         rows = f"const {x} *x" if kind == "fc" else f"const {x} *const *rows, const {x} *pad"
         last = "" if kind == "dwconv" else ", int8_t *scratch"
-        text.append(f"typedef struct {{ int32_t {', '.join(FIELDS[kind].split())}; }} ec_{kernel}_t;\n"
-                    f"void ec_{kernel}(const ec_{kernel}_t *p, {rows}, {CONSTANTS.replace('int8', 'int16') if kind == 'dwconv' else CONSTANTS}, {y} *out{last});")
+        constants = CONSTANTS.replace("int8", "int16") if kind == "dwconv" else CONSTANTS
+        text.append(
+            f"typedef struct {{ int32_t {', '.join(FIELDS[kind].split())}; }} ec_{kernel}_t;\n"
+            f"void ec_{kernel}(const ec_{kernel}_t *p, {rows}, {constants}, {y} *out{last});"
+        )
     return "\n".join(text)
 
 
 @pytest.fixture(scope="module")
 def host():
     simd = kernel_lib.RUNTIME / "simd" / "c99"
-    return kernel_lib.compile_kernels([f"{k}.h" for k in KERNELS], (kernel_lib.C99,), simd, declarations(), flags=("-O1", *kernel_lib.UBSAN))
+    return kernel_lib.compile_kernels(
+        [f"{k}.h" for k in KERNELS], (kernel_lib.C99,), simd, declarations(), flags=("-O1", *kernel_lib.UBSAN)
+    )
 
 
 def case(kind, types, layer, low=-127, huge=False, pre=0):
@@ -68,15 +73,22 @@ def case(kind, types, layer, low=-127, huge=False, pre=0):
     lo, hi = sorted(rng.integers(info.min, info.max, 2).tolist()) if rng.integers(2) else (info.min, info.max)
     given_params = {k: v for k, v in params.items()} | {"c": (zero << f) + (1 << (f - 1)), "lo": lo, "hi": hi}
     assert wide.accepts(types, w, bias, pre) is None
-    kernel, constants, scratch, own = wide.packed(kind, given_params if kind != "fc" else {k: given_params[k] for k in layers.FC}, types, w, bias, mult, pre, pad)
+    kernel, constants, scratch, own = wide.packed(
+        kind, given_params if kind != "fc" else {k: given_params[k] for k in layers.FC}, types, w, bias, mult, pre, pad
+    )
     taps = layers.columns(rows, pad, params)
     if kind == "dwconv":
         acc = np.einsum("xyzc,cyz->xc", taps, w[..., 0].astype(np.int64))
     else:
         groups = params["groups"]
         n = len(w) // groups
-        acc = np.concatenate([np.einsum("xyzi,oyzi->xo", taps[..., g * depth:(g + 1) * depth], w[g * n:(g + 1) * n].astype(np.int64))
-                              for g in range(groups)], 1)
+        acc = np.concatenate(
+            [
+                np.einsum("xyzi,oyzi->xo", taps[..., g * depth : (g + 1) * depth], w[g * n : (g + 1) * n].astype(np.int64))
+                for g in range(groups)
+            ],
+            1,
+        )
     high = (((acc + bias) << pre) * mult) >> 32
     expected = np.ascontiguousarray(np.clip((high + own["c"]) >> f, lo, hi).astype(y_type))
     source = (rows.reshape(-1),) if kernel.startswith("fc") else (list(rows), np.full(rows[0].size, pad, x_type))
@@ -87,7 +99,10 @@ def case(kind, types, layer, low=-127, huge=False, pre=0):
 def check(host, c):
     """Runs the call on the host: the expected output, and nothing written behind it or the scratch."""
     ffi, lib = host
-    rooms = {"out": ffi.new("char[]", b"\x5a" * (c.out_bytes + 16)), "scratch": ffi.new("char[]", b"\x5a" * (c.scratch_bytes + 16))}
+    rooms = {
+        "out": ffi.new("char[]", b"\x5a" * (c.out_bytes + 16)),
+        "scratch": ffi.new("char[]", b"\x5a" * (c.scratch_bytes + 16)),
+    }
     kept, args = [], []
     for a in c.args:
         if isinstance(a, str):
@@ -116,7 +131,10 @@ def shape_cases(seed):
         for k, s in enumerate(layers.DWCONV_SHAPES.values()):
             found.append(case("dwconv", types, layers.dwconv_layer(np.random.default_rng(seed + k), **s, f=(1, 8, 15)[k % 3])))
     for types in TYPES[1:]:
-        for kind, shape in (("conv", dict(in_w=5, in_c=64, out_c=6, kh=3, kw=3, pad=1)), ("fc", dict(in_w=1, in_c=640, out_c=6, kh=1, kw=1))):
+        for kind, shape in (
+            ("conv", dict(in_w=5, in_c=64, out_c=6, kh=3, kw=3, pad=1)),
+            ("fc", dict(in_w=1, in_c=640, out_c=6, kh=1, kw=1)),
+        ):
             found.append(case(kind, types, layers.conv_layer(np.random.default_rng(seed), **shape), huge=True))
     return found
 
@@ -140,12 +158,17 @@ def test_conv_of_any_shape(host, data):
                  stride=draw(1, 3), dilation=draw(1, 2), pad=draw(0, 4), right=draw(0, 4), groups=groups, f=f)
     if shape["in_w"] + shape["pad"] + shape["right"] > (shape["kw"] - 1) * shape["dilation"]:
         layer = layers.conv_layer(np.random.default_rng(draw(0, 10**6)), **shape)
-        check(host, case("conv", data.draw(st.sampled_from(TYPES)), layer, data.draw(st.sampled_from((-127, -8, -2))), pre=draw(0, 4)))
+        check(
+            host,
+            case("conv", data.draw(st.sampled_from(TYPES)), layer, data.draw(st.sampled_from((-127, -8, -2))), pre=draw(0, 4)),
+        )
 
 
 def test_refusals():
     w, none = np.full((4, 1, 1, 8), 127, np.int8), np.zeros(4, np.int64)
-    assert "int16" in wide.accepts(("int8", "int8"), w, none, 0) and "wider" in wide.accepts(TYPES[1], w.astype(np.int16), none, 0)
+    assert "int16" in wide.accepts(("int8", "int8"), w, none, 0) and "wider" in wide.accepts(
+        TYPES[1], w.astype(np.int16), none, 0
+    )
     assert "bias" in wide.accepts(TYPES[1], w, none + 2**31, 0)
     assert wide.accepts(TYPES[1], w, none, 6) is None and "sum" in wide.accepts(TYPES[1], w, none, 8)
 

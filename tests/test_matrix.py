@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from networks import NETWORKS, samples
 
 import edgec
 from edgec import doctor
-from networks import NETWORKS, samples
 
 CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 FEWER = {"cortex-m3": ("ad", "kws", "sww"),  # the rest takes minutes of emulation without an FPU

@@ -82,7 +82,9 @@ def test_bytes_for_speed_where_flash_allows(network, tmp_path):
 
 def test_pairs_for_speed_on_a_small_core(network):
     q, _ = quantised(network, "8x4")
-    used = {g: " ".join(kernels(pipeline.compile_graph(q, board.load("cortex-m0"), goal=g, name="few"))) for g in ("balanced", "size")}
+    used = {
+        g: " ".join(kernels(pipeline.compile_graph(q, board.load("cortex-m0"), goal=g, name="few"))) for g in ("balanced", "size")
+    }
     assert used["balanced"].count("_pair") == 3 and used["size"].count("_narrow") == 4
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from networks import NETWORKS, Inner, final_graph, held, meaningful, samples
 
 from edgec import loop_interp, loop_verify, lower, plan, plan_tie, reference
-from networks import NETWORKS, Inner, final_graph, held, meaningful, samples
 
 ARENAS = {"kws": 16100, "ic": 49200, "vww": 55400, "sww": 6700, "ad": 900}
 # A mean of 64 values of one scale is an exact tie once in 64 times. onnxruntime decides those by the rounding errors of

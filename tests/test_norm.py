@@ -64,11 +64,18 @@ def lib():
         cdef += (f"typedef struct {{ int32_t {FIELDS}; }} ec_norm_{s}_t;\nvoid ec_norm_{s}(const ec_norm_{s}_t *p, const {x} *x, "
                  f"const int32_t *gain, const int32_t *offset, {y} *out);\n")
     simd = kernel_lib.RUNTIME / "simd" / "c99"
-    return kernel_lib.compile_kernels([f"{k}.h" for k in KERNELS], (kernel_lib.C99,), simd, cdef, flags=("-O1", *kernel_lib.UBSAN))
+    return kernel_lib.compile_kernels(
+        [f"{k}.h" for k in KERNELS], (kernel_lib.C99,), simd, cdef, flags=("-O1", *kernel_lib.UBSAN)
+    )
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from((1, 2, 3, 16, 100, 4096)), st.sampled_from(tuple(norm.SUFFIX)), st.sampled_from(norm.NORMS))
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from((1, 2, 3, 16, 100, 4096)),
+    st.sampled_from(tuple(norm.SUFFIX)),
+    st.sampled_from(norm.NORMS),
+)
 def test_kernel_is_the_reference(lib, seed, n, types, op):
     node, x, scale, bias, x_t, y_t = layer(np.random.default_rng(seed), n, types, op)
     p, (ffi, c) = norm.parts(node, scale, bias, x_t, y_t), lib
@@ -90,8 +97,14 @@ def model(op, kind, shape, axis=-1):
     """DequantizeLinear -> normalisation -> QuantizeLinear."""
     rng, number = np.random.default_rng(2), numpy_helper.from_array
     dtype, n = {T.INT8: np.int8, T.UINT8: np.uint8}[kind], int(np.prod(shape[axis:]))
-    constants = [number(rng.normal(1, 0.3, shape[axis:]).astype(np.float32), "s"), number(rng.normal(0, 0.3, shape[axis:]).astype(np.float32), "b"),
-                 number(np.float32(0.05), "xs"), number(dtype(7), "xz"), number(np.float32(0.03), "ys"), number(dtype(9), "yz")]
+    constants = [
+        number(rng.normal(1, 0.3, shape[axis:]).astype(np.float32), "s"),
+        number(rng.normal(0, 0.3, shape[axis:]).astype(np.float32), "b"),
+        number(np.float32(0.05), "xs"),
+        number(dtype(7), "xz"),
+        number(np.float32(0.03), "ys"),
+        number(dtype(9), "yz"),
+    ]
     assert n > 1
     names = ["xf", "s"] + (["b"] if op == "LayerNormalization" else [])
     nodes = [helper.make_node("DequantizeLinear", ["x", "xs", "xz"], ["xf"]), helper.make_node(op, names, ["f"], axis=axis),
@@ -102,7 +115,9 @@ def model(op, kind, shape, axis=-1):
 
 
 @pytest.mark.parametrize("kind", [T.INT8, T.UINT8])
-@pytest.mark.parametrize(("op", "shape", "axis"), [("LayerNormalization", (1, 5, 24), -1), ("LayerNormalization", (2, 3, 4, 5), 2)])
+@pytest.mark.parametrize(
+    ("op", "shape", "axis"), [("LayerNormalization", (1, 5, 24), -1), ("LayerNormalization", (2, 3, 4, 5), 2)]
+)
 def test_no_float_is_left(tmp_path, kind, op, shape, axis):
     proto = model(op, kind, shape, axis)
     onnx.checker.check_model(proto)

@@ -215,13 +215,22 @@ def test_one_nest_for_equal_shapes():
     assert loop.hi.value == 120 and all(isinstance(s, Store) for s in loop.body)
 
 
-@pytest.mark.parametrize("op,inputs,out,attributes,message", [
-    ("Slice", {"x": np.zeros(3, np.float32), "s": np.zeros(1, np.int64), "e": np.zeros(1, np.int64)}, "float32", {}, "run-time s"),
-    ("ReduceSum", {"x": np.zeros(3, np.float32), "s": np.zeros(1, np.int64)}, "float32", {}, "run-time axes"),
-    ("CumSum", {"x": np.zeros(3, np.float32), "s": np.zeros(1, np.int64)}, "float32", {}, "run-time axis"),
-    ("Pad", {"x": np.zeros(3, np.float32), "s": np.zeros(2, np.int64)}, "float32", {}, "run-time pads"),
-    ("ReduceL2", {"x": np.zeros(3, np.int32)}, "int32", {}, "element type int32"),
-])
+@pytest.mark.parametrize(
+    "op,inputs,out,attributes,message",
+    [
+        (
+            "Slice",
+            {"x": np.zeros(3, np.float32), "s": np.zeros(1, np.int64), "e": np.zeros(1, np.int64)},
+            "float32",
+            {},
+            "run-time s",
+        ),
+        ("ReduceSum", {"x": np.zeros(3, np.float32), "s": np.zeros(1, np.int64)}, "float32", {}, "run-time axes"),
+        ("CumSum", {"x": np.zeros(3, np.float32), "s": np.zeros(1, np.int64)}, "float32", {}, "run-time axis"),
+        ("Pad", {"x": np.zeros(3, np.float32), "s": np.zeros(2, np.int64)}, "float32", {}, "run-time pads"),
+        ("ReduceL2", {"x": np.zeros(3, np.int32)}, "int32", {}, "element type int32"),
+    ],
+)
 def test_refusals_name_the_node(op, inputs, out, attributes, message):
     with pytest.raises(UnsupportedError, match=message) as e:
         lower(one_node(op, inputs, TensorType(out, (3,)), **attributes))

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import Phase, given, settings, strategies as st
+from test_small_models import N, make, rand
 
 from edgec import board, loop_interp, onnx_in, order, pipeline, reference
 from edgec.ir import Graph, Node, Tensor, TensorType
-from test_small_models import N, make, rand
 
 
 def graph_of(sizes, reads):

@@ -6,10 +6,9 @@ from itertools import combinations, permutations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from conftest import DATA
+from hypothesis import given, settings, strategies as st
+
 from edgec.pieces import Item, Part, load
 from edgec.placement import WORK, first_fit, place
 

@@ -149,8 +149,18 @@ def test_streamed_layers_cost_what_they_cost_alone(digits):
 def test_a_function_shared_by_layers_is_divided_by_their_work():
     layers = [{"origin": [n], "op": "Conv", "macs": m, "kernel": "conv_s8", "function": f}
               for n, m, f in (("a", 300, "k"), ("b", 100, "k"), ("c", 50, "gone"))]
-    step = {"name": "s", "control": "", "origin": ["a", "b", "c"], "op": "Stream", "kernel": "conv_s8", "macs": 450, "dtype": "int8",
-            "alive_bytes": 8, "function": "s", "layers": layers}
+    step = {
+        "name": "s",
+        "control": "",
+        "origin": ["a", "b", "c"],
+        "op": "Stream",
+        "kernel": "conv_s8",
+        "macs": 450,
+        "dtype": "int8",
+        "alive_bytes": 8,
+        "function": "s",
+        "layers": layers,
+    }
     entries = [Entry(-1, "run", 1, 5, 6), Entry(0, "s", 1, 7, 8), Entry(1, "k", 9, 450, 901)]
     p = profile.profile(board.load("cortex-m4"), "x", [step], entries)
     assert [r["cost"] for r in p["rows"]] == [601, 200, 100, 8, 6]  # the equal function of c was joined with that of a

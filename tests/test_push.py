@@ -4,12 +4,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings, strategies as st
-
-from edgec import api, board, cli, emulator, host, loop_interp, onnx_in, pipeline, profile, push, stream, toolchain
-from edgec.errors import UnsupportedError
 from networks import samples
 from test_small_models import MODELS, N, make, quantised, rand
 from test_stream import graph_of, planned
+
+from edgec import api, board, cli, emulator, host, loop_interp, onnx_in, pipeline, profile, push, stream, toolchain
+from edgec.errors import UnsupportedError
 
 
 def temporal(kernels=(3, 2, 4), strides=(1, 2, 1), dilations=(2, 1, 1), channels=5, rows=31, inputs=3, pooled=True):
@@ -54,7 +54,9 @@ def through_rows(program, rows):
     return found
 
 
-@pytest.mark.parametrize("name", ["conv_pads_dilation", "residual", "one_dimensional", "average_pool_pads", "max_pool_ceil", "conv_depthwise"])
+@pytest.mark.parametrize(
+    "name", ["conv_pads_dilation", "residual", "one_dimensional", "average_pool_pads", "max_pool_ceil", "conv_depthwise"]
+)
 def test_float_models_by_window(name):
     graph = graph_of(MODELS[name]())
     rowwise, program = pushed_program(graph, False)
@@ -72,8 +74,12 @@ def test_float_models_by_window(name):
 def test_sliding_windows_over_time(data):
     layers = data.draw(st.integers(1, 3))
     numbers = [tuple(data.draw(st.integers(1, most)) for _ in range(layers)) for most in (4, 2, 3)]
-    model = temporal_model(rows=data.draw(st.integers(26, 33)), inputs=data.draw(st.integers(1, 3)), pooled=data.draw(st.booleans()),
-                           **dict(zip(("kernels", "strides", "dilations"), numbers, strict=True)))
+    model = temporal_model(
+        rows=data.draw(st.integers(26, 33)),
+        inputs=data.draw(st.integers(1, 3)),
+        pooled=data.draw(st.booleans()),
+        **dict(zip(("kernels", "strides", "dilations"), numbers, strict=True)),
+    )
     graph = graph_of(model)
     rowwise, program = pushed_program(graph, True)
     whole, window = planned(graph, ()), program.rowwise.rows
@@ -174,7 +180,9 @@ def test_the_proof_notices_a_short_ring():
     push.prove(region, made)
     for tensor, depth in region.depth.items():
         if depth > 1:
-            short = stream.Region(region.groups, region.order, {**region.depth, tensor: depth - 1}, region.output, {}, region.push)
+            short = stream.Region(
+                region.groups, region.order, {**region.depth, tensor: depth - 1}, region.output, {}, region.push
+            )
             with pytest.raises(AssertionError):
                 push.prove(short, made)
 

@@ -570,7 +570,11 @@ def test_bool_memory_may_hold_any_byte(tmp_path):
 def test_weights_read_back_as_they_are(dtype):
     rng = np.random.default_rng(0)
     n = 20_000 // np.dtype(dtype).itemsize
-    data = rng.standard_normal(n).astype(dtype) if dtype == "float32" else rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, n, dtype)
+    data = (
+        rng.standard_normal(n).astype(dtype)
+        if dtype == "float32"
+        else rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, n, dtype)
+    )
     text = emit.array_text(data)
     assert max(map(len, text.splitlines())) <= render_c.WIDTH
     words = [w.strip().rstrip("uf" if dtype == "float32" else "u") for w in text.split(",")]

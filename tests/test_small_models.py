@@ -36,38 +36,115 @@ def conv(shape=(1, 3, 9, 7), oc=5, k=(3, 3), group=1, **more):
 
 
 def residual():
-    return make([N("Conv", ["x", "w0", "b0"], ["a"], pads=[1, 1, 1, 1]), N("BatchNormalization", ["a", "g", "h", "mu", "var"], ["n"]), N("Relu", ["n"], ["r"]),
-                 N("Conv", ["r", "w1", "b1"], ["c"], pads=[1, 1, 1, 1]), N("Add", ["r", "c"], ["s"]), N("Clip", ["s", "lo", "hi"], ["t"]),
-                 N("MaxPool", ["t"], ["p"], kernel_shape=[2, 2], strides=[2, 2]), N("GlobalAveragePool", ["p"], ["q"]), N("Flatten", ["q"], ["f"]),
-                 N("Gemm", ["f", "w2", "b2"], ["l"], transB=1), N("Softmax", ["l"], ["y"], axis=1)], (1, 3, 8, 10),
-                {"w0": rand(8, 3, 3, 3), "b0": rand(8), "g": 1 + rand(8), "h": rand(8), "mu": rand(8), "var": 1 + np.abs(rand(8)), "w1": rand(8, 8, 3, 3),
-                 "b1": rand(8), "lo": np.float32(0), "hi": np.float32(6), "w2": rand(6, 8), "b2": rand(6)})
+    return make(
+        [
+            N("Conv", ["x", "w0", "b0"], ["a"], pads=[1, 1, 1, 1]),
+            N("BatchNormalization", ["a", "g", "h", "mu", "var"], ["n"]),
+            N("Relu", ["n"], ["r"]),
+            N("Conv", ["r", "w1", "b1"], ["c"], pads=[1, 1, 1, 1]),
+            N("Add", ["r", "c"], ["s"]),
+            N("Clip", ["s", "lo", "hi"], ["t"]),
+            N("MaxPool", ["t"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+            N("GlobalAveragePool", ["p"], ["q"]),
+            N("Flatten", ["q"], ["f"]),
+            N("Gemm", ["f", "w2", "b2"], ["l"], transB=1),
+            N("Softmax", ["l"], ["y"], axis=1),
+        ],
+        (1, 3, 8, 10),
+        {
+            "w0": rand(8, 3, 3, 3),
+            "b0": rand(8),
+            "g": 1 + rand(8),
+            "h": rand(8),
+            "mu": rand(8),
+            "var": 1 + np.abs(rand(8)),
+            "w1": rand(8, 8, 3, 3),
+            "b1": rand(8),
+            "lo": np.float32(0),
+            "hi": np.float32(6),
+            "w2": rand(6, 8),
+            "b2": rand(6),
+        },
+    )
 
 
 def squeeze_excite():
-    return make([N("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1], group=4), N("HardSwish", ["a"], ["h"]), N("GlobalAveragePool", ["h"], ["g"]),
-                 N("Conv", ["g", "w1", "b1"], ["e"]), N("Sigmoid", ["e"], ["s"]), N("Mul", ["h", "s"], ["m"]), N("Concat", ["m", "x"], ["c"], axis=1),
-                 N("Resize", ["c", "", "scales"], ["u"], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
-                 N("Conv", ["u", "w2"], ["y"], strides=[2, 2])], (1, 4, 5, 6),
-                {"w": rand(4, 1, 3, 3), "w1": rand(4, 4, 1, 1), "b1": rand(4), "scales": np.array([1, 1, 2, 2], np.float32), "w2": rand(3, 8, 2, 2)})
+    return make(
+        [
+            N("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1], group=4),
+            N("HardSwish", ["a"], ["h"]),
+            N("GlobalAveragePool", ["h"], ["g"]),
+            N("Conv", ["g", "w1", "b1"], ["e"]),
+            N("Sigmoid", ["e"], ["s"]),
+            N("Mul", ["h", "s"], ["m"]),
+            N("Concat", ["m", "x"], ["c"], axis=1),
+            N(
+                "Resize",
+                ["c", "", "scales"],
+                ["u"],
+                mode="nearest",
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            ),
+            N("Conv", ["u", "w2"], ["y"], strides=[2, 2]),
+        ],
+        (1, 4, 5, 6),
+        {
+            "w": rand(4, 1, 3, 3),
+            "w1": rand(4, 4, 1, 1),
+            "b1": rand(4),
+            "scales": np.array([1, 1, 2, 2], np.float32),
+            "w2": rand(3, 8, 2, 2),
+        },
+    )
 
 
 def flatten_picture():
-    return make([N("Conv", ["x", "w"], ["a"]), N("LeakyRelu", ["a"], ["r"], alpha=0.1), N("Reshape", ["r", "shape"], ["f"]), N("MatMul", ["f", "v"], ["m"]),
-                 N("Add", ["m", "b"], ["y"])], (1, 2, 6, 5), {"w": rand(4, 2, 3, 3), "shape": np.array([1, -1]), "v": rand(48, 7), "b": rand(7)})
+    return make(
+        [
+            N("Conv", ["x", "w"], ["a"]),
+            N("LeakyRelu", ["a"], ["r"], alpha=0.1),
+            N("Reshape", ["r", "shape"], ["f"]),
+            N("MatMul", ["f", "v"], ["m"]),
+            N("Add", ["m", "b"], ["y"]),
+        ],
+        (1, 2, 6, 5),
+        {"w": rand(4, 2, 3, 3), "shape": np.array([1, -1]), "v": rand(48, 7), "b": rand(7)},
+    )
 
 
 def one_dimensional():
-    return make([N("Conv", ["x", "w", "b"], ["a"], strides=[2], pads=[2, 1], dilations=[2]), N("Relu", ["a"], ["r"]), N("MaxPool", ["r"], ["p"], kernel_shape=[2]),
-                 N("Conv", ["p", "v"], ["c"], group=6), N("AveragePool", ["c"], ["y"], kernel_shape=[3], strides=[2], pads=[1, 1])],
-                (1, 3, 21), {"w": rand(6, 3, 3), "b": rand(6), "v": rand(6, 1, 3)})
+    return make(
+        [
+            N("Conv", ["x", "w", "b"], ["a"], strides=[2], pads=[2, 1], dilations=[2]),
+            N("Relu", ["a"], ["r"]),
+            N("MaxPool", ["r"], ["p"], kernel_shape=[2]),
+            N("Conv", ["p", "v"], ["c"], group=6),
+            N("AveragePool", ["c"], ["y"], kernel_shape=[3], strides=[2], pads=[1, 1]),
+        ],
+        (1, 3, 21),
+        {"w": rand(6, 3, 3), "b": rand(6), "v": rand(6, 1, 3)},
+    )
 
 
 def attention():
-    return make([N("MatMul", ["x", "wq"], ["q"]), N("MatMul", ["x", "wk"], ["k"]), N("MatMul", ["x", "wv"], ["v"]), N("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
-                 N("MatMul", ["q", "kt"], ["s"]), N("Mul", ["s", "d"], ["sd"]), N("Softmax", ["sd"], ["a"], axis=-1), N("MatMul", ["a", "v"], ["o"]),
-                 N("Add", ["o", "x"], ["r"]), N("ReduceMean", ["r"], ["m"], axes=[1], keepdims=0), N("Tanh", ["m"], ["y"])], (1, 5, 8),
-                {"wq": rand(8, 8), "wk": rand(8, 8), "wv": rand(8, 8), "d": np.float32(0.35)})
+    return make(
+        [
+            N("MatMul", ["x", "wq"], ["q"]),
+            N("MatMul", ["x", "wk"], ["k"]),
+            N("MatMul", ["x", "wv"], ["v"]),
+            N("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
+            N("MatMul", ["q", "kt"], ["s"]),
+            N("Mul", ["s", "d"], ["sd"]),
+            N("Softmax", ["sd"], ["a"], axis=-1),
+            N("MatMul", ["a", "v"], ["o"]),
+            N("Add", ["o", "x"], ["r"]),
+            N("ReduceMean", ["r"], ["m"], axes=[1], keepdims=0),
+            N("Tanh", ["m"], ["y"]),
+        ],
+        (1, 5, 8),
+        {"wq": rand(8, 8), "wk": rand(8, 8), "wv": rand(8, 8), "d": np.float32(0.35)},
+    )
 
 
 MODELS = {
@@ -90,25 +167,58 @@ MODELS = {
     "flatten_picture": flatten_picture,
     "one_dimensional": one_dimensional,
     "attention": attention,
-    "max_pool_ceil": lambda: make([N("MaxPool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1)], (1, 5, 8, 7), {}),
-    "max_pool_dilated": lambda: make([N("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2], pads=[1, 1, 1, 1])], (1, 3, 8, 7), {}),
-    "average_pool_pads": lambda: make([N("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 1])], (1, 5, 8, 7), {}),
-    "average_pool_include": lambda: make([N("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)], (1, 5, 8, 7), {}),
-    "pad_then_conv": lambda: make([N("Pad", ["x", "p"], ["a"]), N("Conv", ["a", "w"], ["y"])], (1, 2, 6, 6),
-                                  {"p": np.array([0, 0, 1, 2, 0, 0, 1, 0]), "w": rand(3, 2, 3, 3)}),
+    "max_pool_ceil": lambda: make(
+        [N("MaxPool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1)], (1, 5, 8, 7), {}
+    ),
+    "max_pool_dilated": lambda: make(
+        [N("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2], pads=[1, 1, 1, 1])], (1, 3, 8, 7), {}
+    ),
+    "average_pool_pads": lambda: make(
+        [N("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 1])], (1, 5, 8, 7), {}
+    ),
+    "average_pool_include": lambda: make(
+        [N("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)], (1, 5, 8, 7), {}
+    ),
+    "pad_then_conv": lambda: make(
+        [N("Pad", ["x", "p"], ["a"]), N("Conv", ["a", "w"], ["y"])],
+        (1, 2, 6, 6),
+        {"p": np.array([0, 0, 1, 2, 0, 0, 1, 0]), "w": rand(3, 2, 3, 3)},
+    ),
     "softmax_inner_axis": lambda: make([N("Softmax", ["x"], ["y"], axis=1)], (2, 5, 3), {}),
-    "gemm_general": lambda: make([N("Gemm", ["x", "w", "c"], ["y"], alpha=0.5, beta=2.0, transA=1)], (4, 3), {"w": rand(4, 6), "c": rand(1, 6)}),
+    "gemm_general": lambda: make(
+        [N("Gemm", ["x", "w", "c"], ["y"], alpha=0.5, beta=2.0, transA=1)], (4, 3), {"w": rand(4, 6), "c": rand(1, 6)}
+    ),
     "gemm_two_inputs": lambda: make([N("Relu", ["x"], ["a"]), N("Gemm", ["x", "a"], ["y"], transB=1, alpha=0.3)], (3, 4), {}),
-    "matmul_batched": lambda: make([N("Reshape", ["x", "s"], ["a"]), N("MatMul", ["a", "w"], ["y"])], (2, 12), {"s": np.array([2, 3, 4]), "w": rand(2, 4, 5)}),
-    "batch_norm_alone": lambda: make([N("BatchNormalization", ["x", "g", "h", "mu", "var"], ["y"])], (1, 4, 3, 3),
-                                     {"g": 1 + rand(4), "h": rand(4), "mu": rand(4), "var": 1 + np.abs(rand(4))}),
-    "scale_after_conv": lambda: make([N("Conv", ["x", "w"], ["a"]), N("Mul", ["a", "s"], ["m"]), N("Sub", ["m", "t"], ["d"]), N("Div", ["d", "u"], ["y"])],
-                                     (1, 3, 5, 5), {"w": rand(4, 3, 2, 2), "s": -1 + rand(4, 1, 1), "t": rand(1, 4, 1, 1), "u": np.float32(3)}),
-    "slices_and_splits": lambda: make([N("Conv", ["x", "w"], ["c"]), N("Split", ["c"], ["a", "b"], axis=1), N("Slice", ["a", "st", "en", "ax"], ["s"]),
-                                       N("Slice", ["b", "st", "en", "ax"], ["t"]), N("Mul", ["s", "t"], ["y"])], (1, 3, 6, 6),
-                                      {"w": rand(8, 3, 3, 3), "st": np.array([1]), "en": np.array([4]), "ax": np.array([2])}),
-    "two_outputs": lambda: make([N("Conv", ["x", "w"], ["y"]), N("Relu", ["y"], ["z"])], (1, 3, 5, 5), {"w": rand(4, 3, 3, 3)}, outputs=("y", "z")),
-    "prelu_argmax": lambda: make([N("Conv", ["x", "w"], ["c"]), N("PRelu", ["c", "s"], ["y"])], (1, 3, 5, 5), {"w": rand(4, 3, 3, 3), "s": rand(4, 1, 1)}),
+    "matmul_batched": lambda: make(
+        [N("Reshape", ["x", "s"], ["a"]), N("MatMul", ["a", "w"], ["y"])], (2, 12), {"s": np.array([2, 3, 4]), "w": rand(2, 4, 5)}
+    ),
+    "batch_norm_alone": lambda: make(
+        [N("BatchNormalization", ["x", "g", "h", "mu", "var"], ["y"])],
+        (1, 4, 3, 3),
+        {"g": 1 + rand(4), "h": rand(4), "mu": rand(4), "var": 1 + np.abs(rand(4))},
+    ),
+    "scale_after_conv": lambda: make(
+        [N("Conv", ["x", "w"], ["a"]), N("Mul", ["a", "s"], ["m"]), N("Sub", ["m", "t"], ["d"]), N("Div", ["d", "u"], ["y"])],
+        (1, 3, 5, 5),
+        {"w": rand(4, 3, 2, 2), "s": -1 + rand(4, 1, 1), "t": rand(1, 4, 1, 1), "u": np.float32(3)},
+    ),
+    "slices_and_splits": lambda: make(
+        [
+            N("Conv", ["x", "w"], ["c"]),
+            N("Split", ["c"], ["a", "b"], axis=1),
+            N("Slice", ["a", "st", "en", "ax"], ["s"]),
+            N("Slice", ["b", "st", "en", "ax"], ["t"]),
+            N("Mul", ["s", "t"], ["y"]),
+        ],
+        (1, 3, 6, 6),
+        {"w": rand(8, 3, 3, 3), "st": np.array([1]), "en": np.array([4]), "ax": np.array([2])},
+    ),
+    "two_outputs": lambda: make(
+        [N("Conv", ["x", "w"], ["y"]), N("Relu", ["y"], ["z"])], (1, 3, 5, 5), {"w": rand(4, 3, 3, 3)}, outputs=("y", "z")
+    ),
+    "prelu_argmax": lambda: make(
+        [N("Conv", ["x", "w"], ["c"]), N("PRelu", ["c", "s"], ["y"])], (1, 3, 5, 5), {"w": rand(4, 3, 3, 3), "s": rand(4, 1, 1)}
+    ),
 }
 
 
@@ -160,15 +270,37 @@ def quantised(model, tmp_path, form, activations, weights, per_channel):
     source, target = tmp_path / "float.onnx", tmp_path / "quantised.onnx"
     onnx.save(model, source)
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
-    quantize_static(str(source), str(target), Samples(shape), quant_format=getattr(QuantFormat, form), activation_type=types[activations],
-                    weight_type=types[weights], per_channel=per_channel, extra_options={"ForceQuantizeNoInputCheck": True})
+    quantize_static(
+        str(source),
+        str(target),
+        Samples(shape),
+        quant_format=getattr(QuantFormat, form),
+        activation_type=types[activations],
+        weight_type=types[weights],
+        per_channel=per_channel,
+        extra_options={"ForceQuantizeNoInputCheck": True},
+    )
     return onnx.load(target)
 
 
-FORMS = [("QDQ", "int8", "int8", True), ("QDQ", "uint8", "uint8", False), ("QDQ", "uint8", "int8", True), ("QOperator", "int8", "int8", False),
-         ("QOperator", "uint8", "uint8", False)]
-QUANTISED = ["conv_pads_dilation", "conv_depthwise", "residual", "squeeze_excite", "flatten_picture", "one_dimensional", "average_pool_pads", "attention",
-             "slices_and_splits"]
+FORMS = [
+    ("QDQ", "int8", "int8", True),
+    ("QDQ", "uint8", "uint8", False),
+    ("QDQ", "uint8", "int8", True),
+    ("QOperator", "int8", "int8", False),
+    ("QOperator", "uint8", "uint8", False),
+]
+QUANTISED = [
+    "conv_pads_dilation",
+    "conv_depthwise",
+    "residual",
+    "squeeze_excite",
+    "flatten_picture",
+    "one_dimensional",
+    "average_pool_pads",
+    "attention",
+    "slices_and_splits",
+]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -26,7 +26,8 @@ RNN = {"h": "h_next"}
 
 
 def model(nodes, inputs, outputs, constants):
-    """nodes: (op, inputs, outputs, attributes); inputs, outputs: name -> shape, floats unless an int8 or uint8 one begins the shape."""
+    """nodes: (op, inputs, outputs, attributes); inputs, outputs: name -> shape, floats unless an int8 or uint8 one begins
+    the shape."""
 
     def info(name, shape):
         kind = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}.get(shape[0], TensorProto.FLOAT)

@@ -1,14 +1,15 @@
-"""Streaming: rows give the bits of whole tensors, rings hold every row that is read, and arenas are as small as they should be."""
+"""Streaming: rows give the bits of whole tensors, rings hold every row that is read, arenas are as small as they should be."""
+
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from edgec import board, host, loop_interp, loop_verify, lower, onnx_in, order, pipeline, plan, plan_tie, stream
 from networks import NETWORKS, final_graph, samples
 from test_small_models import MODELS, quantised
+
+from edgec import board, host, loop_interp, loop_verify, lower, onnx_in, order, pipeline, plan, plan_tie, stream
 
 # At most these many bytes on a Cortex-M4, inputs, outputs and all scratch inside.
 ARENAS = {"ic": 16500, "kws": 6500, "vww": 33500, "sww": 4600, "ad": 800, "ic_large": 43000}
@@ -28,7 +29,11 @@ def planned(graph, regions, isa=("c99",)):
 
 def widest(graph):
     """The longest region that the graph allows, whether it saves memory or not."""
-    cuts, shapes, users = order.cut_positions(graph, order.last_uses(graph)), [stream.shape_of(graph, n) for n in graph.nodes], graph.consumers()
+    cuts, shapes, users = (
+        order.cut_positions(graph, order.last_uses(graph)),
+        [stream.shape_of(graph, n) for n in graph.nodes],
+        graph.consumers(),
+    )
     stretches = sorted(((b - a, a, b) for a in cuts for b in cuts if b > a and all(shapes[a:b])), reverse=True)
     for _, a, b in stretches:
         found = stream._region(graph, a, b, shapes, users, False)
@@ -82,7 +87,9 @@ def test_emitted_c_streams_to_the_same_bits(models, name, target, tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(*outputs, strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - {"attention", "softmax_inner_axis", "gemm_general", "gemm_two_inputs", "matmul_batched"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(MODELS) - {"attention", "softmax_inner_axis", "gemm_general", "gemm_two_inputs", "matmul_batched"})
+)
 def test_small_float_models_as_one_region(name):
     graph = graph_of(MODELS[name]())
     regions = widest(graph)
@@ -114,7 +121,10 @@ def test_the_proof_notices_a_short_ring_and_the_checker_a_moved_one(models):
             with pytest.raises(AssertionError):
                 stream.prove(replace(region, depth={**region.depth, tensor: depth - 1}))
     program = planned(graph, (region,))
-    name = max((b for b in program.buffers.values() if b.place == "arena" and not b.alias and b.name in program.steps[0].spans), key=lambda b: b.offset).name
+    name = max(
+        (b for b in program.buffers.values() if b.place == "arena" and not b.alias and b.name in program.steps[0].spans),
+        key=lambda b: b.offset,
+    ).name
     moved = {**program.buffers, name: replace(program.buffers[name], offset=0)}
     with pytest.raises(plan_tie.PlanError):
         plan_tie.certified(replace(program, buffers=moved))

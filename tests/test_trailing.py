@@ -63,7 +63,7 @@ def test_a_plan_that_leads_too_little_is_refused(program):
     made = certificate.make(program)
     trailing = [(s, pair) for s in made["steps"] for pair in s.get("trailing", ())]
     assert trailing
-    for step, (out, into, lead) in trailing:
+    for _, (out, into, _) in trailing:
         for name, by in ((out, 4), (into, -4)):
             wrong = copy.deepcopy(made)
             next(b for b in wrong["buffers"] if b["name"] == name)["at"] += by

@@ -22,7 +22,9 @@ def simulate(monkeypatch, saves: dict[str, int], flash: dict[str, int], room: in
     def attempt(model, board, goal, layers, options):
         if goal not in fits:
             raise BudgetError("too large")
-        offers = [{"layer": n, "origin": [n], "kernel": "k", "flash": flash[n]} for n in saves] if goal in ("time", "balanced") else []
+        offers = (
+            [{"layer": n, "origin": [n], "kernel": "k", "flash": flash[n]} for n in saves] if goal in ("time", "balanced") else []
+        )
         usual = frozenset("ab" if room < sum(flash.values()) else saves) if offers else frozenset()
         taken = usual if layers is None else layers
         if sum(flash[n] for n in taken) > room:

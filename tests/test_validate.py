@@ -160,8 +160,16 @@ def test_layers_are_compared_in_the_layout_and_type_of_the_step():
 
 
 def test_layers_are_compared_in_the_channels_that_are_left_without_fillers():
-    step = {"source": "t", "perm": None, "channels": {"axis": 2, "count": 4, "kept": [1, -1, 3]}, "dtype": "int8", "shape": [2, 1, 3],
-            "zero_point": 0, "op": "Conv", "origin": ["t"]}
+    step = {
+        "source": "t",
+        "perm": None,
+        "channels": {"axis": 2, "count": 4, "kept": [1, -1, 3]},
+        "dtype": "int8",
+        "shape": [2, 1, 3],
+        "zero_point": 0,
+        "op": "Conv",
+        "origin": ["t"],
+    }
     want = rng.integers(-128, 128, (5, 2, 1, 4)).astype(np.int8)
     got = want[..., [1, 0, 3]]
     got[..., 1] = 7

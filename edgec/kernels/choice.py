@@ -25,7 +25,8 @@ class Packed(NamedTuple):
 def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarray, bias: np.ndarray,
                    mult: np.ndarray, unrolled: int = 0, packed: bool = True, stride_h: int = 1, rows: int = 0) -> Packed:
     """kind: conv, dwconv or fc. w: int8 [OC][KH][KW][C/group]; bias: int32 [OC]; mult: int32 [OC] or [1]. unrolled: code
-    for the layer's number of taps, where the kernel has that (fc: 2: with scratch). packed: weights whose values fit 4 or 2 bits take no more.
+    for the layer's number of taps, where the kernel has that (fc: 2: with scratch). packed: weights whose values fit 4 or
+    2 bits take no more.
     rows: output rows that a call of stem_s8_dsp may make, stride_h input rows apart; 0: not that kernel."""
     oc = w.shape[0]
     mult = np.ascontiguousarray(np.broadcast_to(mult, (oc,)))
@@ -40,7 +41,13 @@ def integer_kernel(kind: str, isa: tuple[str, ...], params: Params, w: np.ndarra
         accepts, pack, scratch = (getattr(dsp, f"{kind}_{part}") for part in ("accepts", "pack", "scratch"))
         extra = (mult,) if kind == "dwconv" else ()  # a depthwise layer's limits depend on its multipliers too
         if dsp.pays(kind, params) and accepts(params, shaped, bias, *extra) is None:
-            if unrolled and rows and kind == "conv" and dsp.stem_pays(params) and (own := dsp.stem_params(params, stride_h, rows)):
+            if (
+                unrolled
+                and rows
+                and kind == "conv"
+                and dsp.stem_pays(params)
+                and (own := dsp.stem_params(params, stride_h, rows))
+            ):
                 stream = dsp.stem_pack(own, shaped, bias, mult)
                 return Packed("stem_s8_dsp", (("weights", stream),), dsp.stem_scratch(own), own, own["rows"])
             own = params | ({} if kind == "dwconv" else {"unrolled": int(unrolled)})

@@ -34,8 +34,8 @@ def bound(x_type: str, w: Array, bias: Array) -> Array:
 
 def packed(kind: str, params: Params, types: tuple[str, str], w: Array, bias: Array, mult: Array,
            pre: int, zero: int) -> tuple[str, Weights, int | None, Params]:
-    """(kernel, its constants, bytes of scratch, its parameters) for a layer that `accepts` has nothing against. zero: zero point of the
-    input."""
+    """(kernel, its constants, bytes of scratch, its parameters) for a layer that `accepts` has nothing against. zero: zero
+    point of the input."""
     most = int(bound(types[0], w, bias).max(initial=0)) << pre
     mult = np.broadcast_to(mult, bias.shape).astype(np.int32)
     params = dict(params) | {"pre": pre, "x16": int(types[0] == "int16"), "y16": int(types[1] == "int16")}
@@ -43,7 +43,11 @@ def packed(kind: str, params: Params, types: tuple[str, str], w: Array, bias: Ar
         if params["mult"] == 1 and most < 2**31:
             del params["mult"]
             params["zero"] = zero
-            constants = (("weights", w[..., 0].transpose(1, 2, 0).astype(np.int16)), ("bias", bias.astype(np.int32)), ("mult", mult))
+            constants = (
+                ("weights", w[..., 0].transpose(1, 2, 0).astype(np.int16)),
+                ("bias", bias.astype(np.int32)),
+                ("mult", mult),
+            )
             return f"dwconv_{SUFFIX[types]}", constants, None, params
         kind, channels = "conv", params["in_c"]
         params = {k: v for k, v in params.items() if k != "mult"} | {"out_c": len(w), "groups": channels}

@@ -38,7 +38,9 @@ def operators() -> list[dict]:
 
 def _parts(schema: onnx.defs.OpSchema) -> set[str]:
     """The operators of a function body that does not depend on the node."""
-    return {n.op_type for n in schema.function_body.node} if schema.has_function else RANDOM if schema.name == "Bernoulli" else set()
+    return (
+        {n.op_type for n in schema.function_body.node} if schema.has_function else RANDOM if schema.name == "Bernoulli" else set()
+    )
 
 
 def _entry(name: str, op: Op | None, how: str = "") -> dict:
@@ -52,18 +54,37 @@ def _entry(name: str, op: Op | None, how: str = "") -> dict:
 
 def _last(schema: onnx.defs.OpSchema) -> int:
     """The newest opset of the schema's domain."""
-    return onnx.defs.onnx_ml_opset_version() if schema.domain == "ai.onnx.ml" else onnx.defs.onnx_opset_version() if not schema.domain \
+    return (
+        onnx.defs.onnx_ml_opset_version()
+        if schema.domain == "ai.onnx.ml"
+        else onnx.defs.onnx_opset_version()
+        if not schema.domain
         else schema.since_version
+    )
 
 
 def page() -> str:
     """OPERATORS.md."""
-    lines = ["# Operators", "", "Made by `python -m edgec.ops.catalogue`; `edgec ops` prints the same from the code itself.", "",
-             "Narrow types (float16, bfloat16, float8, float4, int4, uint4, int2, uint2) are stored as such and computed in the",
-             "type that `float32` and `int8` stand for in the table. A constant input is part of the model or given with `--const`.", "",
-             "| operator | opsets | element types | int8 | kernels | constant inputs |", "|---|---|---|---|---|---|"]
+    lines = [
+        "# Operators",
+        "",
+        "Made by `python -m edgec.ops.catalogue`; `edgec ops` prints the same from the code itself.",
+        "",
+        "Narrow types (float16, bfloat16, float8, float4, int4, uint4, int2, uint2) are stored as such and computed in the",
+        "type that `float32` and `int8` stand for in the table. A constant input is part of the model or given with `--const`.",
+        "",
+        "| operator | opsets | element types | int8 | kernels | constant inputs |",
+        "|---|---|---|---|---|---|",
+    ]
     for o in operators():
-        cells = (o["name"], o["opsets"], " ".join(o["dtypes"]), o["int8"], ", ".join(o["kernels"]) or "loop nest", ", ".join(o["constant"]))
+        cells = (
+            o["name"],
+            o["opsets"],
+            " ".join(o["dtypes"]),
+            o["int8"],
+            ", ".join(o["kernels"]) or "loop nest",
+            ", ".join(o["constant"]),
+        )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

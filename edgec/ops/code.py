@@ -30,7 +30,10 @@ class Index(E):
 
     def __add__(self, other): return Index(add(self.expr, _index(other)))
     def __radd__(self, other): return Index(add(_index(other), self.expr))
-    def __sub__(self, other): return Index(add(self.expr, -other) if isinstance(other, int) else Bin("-", self.expr, _index(other)))
+
+    def __sub__(self, other):
+        return Index(add(self.expr, -other) if isinstance(other, int) else Bin("-", self.expr, _index(other)))
+
     def __rsub__(self, other): return Index(Bin("-", _index(other), self.expr))
     def __mul__(self, other): return Index(mul(self.expr, _index(other)))
     def __rmul__(self, other): return Index(mul(self.expr, _index(other)))
@@ -71,7 +74,9 @@ class Tensor:
 
     def reshaped(self, *shape: int) -> Tensor:
         """The same memory with other axes."""
-        return Tensor(self.code, self.buffer, shape, self.stored, None if self.value is None else self.value.reshape(shape), self.base)
+        return Tensor(
+            self.code, self.buffer, shape, self.stored, None if self.value is None else self.value.reshape(shape), self.base
+        )
 
     @property
     def flat(self) -> Tensor:
@@ -80,7 +85,9 @@ class Tensor:
     def sub(self, *where) -> Tensor:
         """The part at these leading indices."""
         n = len(where)
-        base = add(_index(self.base), Tensor(self.code, self.buffer, self.shape, self.stored)._at((*where, *[0] * (self.rank - n))))
+        base = add(
+            _index(self.base), Tensor(self.code, self.buffer, self.shape, self.stored)._at((*where, *[0] * (self.rank - n)))
+        )
         return Tensor(self.code, self.buffer, self.shape[n:], self.stored, None, E(base))
 
     def spread(self, at: Sequence, out: Shape) -> E:

@@ -69,14 +69,16 @@ def reference(node, inputs, in_types, out_types):
 
 
 def row_shape(graph: Graph, node: Node) -> RowShape | None:
-    x_t, w_t, y_t = graph.type(node.inputs[0]), graph.type(node.inputs[1]), graph.type(node.outputs[0])
+    x_t, w_t = graph.type(node.inputs[0]), graph.type(node.inputs[1])
     if x_t.shape[0] != 1 or (x_t.q is not None and not fits_kernels(graph, node)):
         return None
     return _shape(_window(node, x_t.shape, w_t.shape), node, x_t.shape[-1], w_t.shape[0])
 
 
 def _shape(win: Window, node: Node, c: int, oc: int) -> RowShape:
-    reads = Reads(node.inputs[0], win.kernel[0], win.strides[0], win.dilations[0], win.pads[0], win.in_size[0], win.in_size[1] * c)
+    reads = Reads(
+        node.inputs[0], win.kernel[0], win.strides[0], win.dilations[0], win.pads[0], win.in_size[0], win.in_size[1] * c
+    )
     return RowShape((reads,), win.out_size[0], win.out_size[1] * oc)
 
 
@@ -95,7 +97,14 @@ def lower(ctx: Lowering, node: Node) -> list[Stmt]:
     if win.kernel == (1, 1) and win.strides == (1, 1) and not any(win.pads):  # a pointwise layer is one long row
         win = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, h * width), (1, h * width))
     elif width == 1 and win.kernel[1] == 1 and win.pads[1] == win.pads[3] == 0:  # one column is the same memory as one row
-        win = Window(win.kernel[::-1], win.strides[::-1], win.dilations[::-1], (0, win.pads[0], 0, win.pads[2]), (1, h), (1, win.out_size[0]))
+        win = Window(
+            win.kernel[::-1],
+            win.strides[::-1],
+            win.dilations[::-1],
+            (0, win.pads[0], 0, win.pads[2]),
+            (1, h),
+            (1, win.out_size[0]),
+        )
     packed = _packed(ctx, node, win, node.outputs[0] in ctx.fast, win.out_size[0])
     if packed.kernel == "conv_s8_dsp" and dsp.conv_pointwise(packed.params):
         ctx.trailing(node.outputs[0], node.inputs[0], max(0, y_t.size - x_t.size))
@@ -110,7 +119,13 @@ def _params(node: Node, win: Window, c: int, oc: int) -> tuple[str, dict[str, in
     kind = "dwconv" if group > 1 and group == c else "conv"
     params = {"in_w": win.in_size[1], "in_c": c, "out_w": win.out_size[1]}
     params |= {"mult": oc // c} if kind == "dwconv" else {"out_c": oc}
-    params |= {"kh": win.kernel[0], "kw": win.kernel[1], "stride_w": win.strides[1], "dilation_w": win.dilations[1], "pad_left": win.pads[1]}
+    params |= {
+        "kh": win.kernel[0],
+        "kw": win.kernel[1],
+        "stride_w": win.strides[1],
+        "dilation_w": win.dilations[1],
+        "pad_left": win.pads[1],
+    }
     return kind, params | ({} if kind == "dwconv" else {"groups": group})
 
 
@@ -155,8 +170,16 @@ def _whole_planes(ctx: Lowering, node: Node, win: Window, packed: Packed) -> lis
         image = np.asarray(read(args[0]))[:x_t.size // n].reshape(1, *size)
         write(args[2], reference(node, [image, w, bias], [x_t, w_t], [y_t])[0].reshape(-1))
 
-    return [Call(packed.kernel, packed.params, (Ref(x, Const(b * x_t.size // n)), Ref(weights), Ref(y, Const(b * y_t.size // n)), Ref(scratch)),
-                 (y, scratch), meaning) for b in range(n)]
+    return [
+        Call(
+            packed.kernel,
+            packed.params,
+            (Ref(x, Const(b * x_t.size // n)), Ref(weights), Ref(y, Const(b * y_t.size // n)), Ref(scratch)),
+            (y, scratch),
+            meaning,
+        )
+        for b in range(n)
+    ]
 
 
 def _packed(ctx: Lowering, node: Node, win: Window, fast: bool = False, rows: int = 1) -> Packed:
@@ -279,11 +302,20 @@ def integer_nest(ctx: Lowering, node: Node, win: Window, n: int) -> list[Stmt]:
     tap = add(mul(add(mul(add(mul(o, kh), ky), kw), kx), depth), i)
     term = Bin("*", Bin("-", cast(Load(x, at, x_t.dtype), "int64"), Const(int(x_t.q.zero_point), "int64")),
                cast(Load(weights, tap, str(w.dtype)), "int64"))
-    inside = Bin("and", Bin("and", Bin("<=", Const(0), iy), Bin("<", iy, Const(h))), Bin("and", Bin("<=", Const(0), ix), Bin("<", ix, Const(width))))
+    inside = Bin(
+        "and",
+        Bin("and", Bin("<=", Const(0), iy), Bin("<", iy, Const(h))),
+        Bin("and", Bin("<=", Const(0), ix), Bin("<", ix, Const(width))),
+    )
     taps = For("kx", Const(0), Const(kw), (
         Let("ix", "int32", add(add(mul(ox, win.strides[1]), mul(kx, win.dilations[1])), -win.pads[1])),
         If(inside, (For("i", Const(0), Const(depth), (Set("acc", Bin("+", Var("acc", "int64"), term)),)),))))
-    rows = For("ky", Const(0), Const(kh), (Let("iy", "int32", add(add(mul(oy, win.strides[0]), mul(ky, win.dilations[0])), -win.pads[0])), taps))
+    rows = For(
+        "ky",
+        Const(0),
+        Const(kh),
+        (Let("iy", "int32", add(add(mul(oy, win.strides[0]), mul(ky, win.dilations[0])), -win.pads[0])), taps),
+    )
     result = requant_expr(Var("acc", "int64"), Load(mult, o, "int32"), mul_, int(y_t.q.zero_point),
                           *bounds(y_t.q, node.attrs.get("clip"), y_t.dtype), y_t.dtype)
     body: tuple[Stmt, ...] = (Let("acc", "int64", Load(biases, o, "int64")), rows,
@@ -307,8 +339,15 @@ def _meaning(node, win, w, bias, types, n_weights):
     """The reference of one call, from the arguments the kernel gets."""
     x_t, w_t, y_t = types
     c = x_t.shape[-1]
-    row_node = node.with_(attrs={"pads": (0, win.pads[1], 0, win.pads[3]), "strides": (1, win.strides[1]), "dilations": (1, win.dilations[1]),
-                                 "kernel_shape": win.kernel, "auto_pad": "NOTSET"})
+    row_node = node.with_(
+        attrs={
+            "pads": (0, win.pads[1], 0, win.pads[3]),
+            "strides": (1, win.strides[1]),
+            "dilations": (1, win.dilations[1]),
+            "kernel_shape": win.kernel,
+            "auto_pad": "NOTSET",
+        }
+    )
 
     def meaning(args, read, write):
         rows = np.asarray(read(args[0])).reshape(1, args[0].count, -1, c)
@@ -318,5 +357,15 @@ def _meaning(node, win, w, bias, types, n_weights):
     return meaning
 
 
-OPS = (Op("Conv", lower, {"auto_pad": "NOTSET", "dilations": None, "group": 1, "kernel_shape": None, "pads": None, "strides": None},
-          None, reference, "integer", ("float32", "int8", "uint8"), (row_shape, row_emit)),)
+OPS = (
+    Op(
+        "Conv",
+        lower,
+        {"auto_pad": "NOTSET", "dilations": None, "group": 1, "kernel_shape": None, "pads": None, "strides": None},
+        None,
+        reference,
+        "integer",
+        ("float32", "int8", "uint8"),
+        (row_shape, row_emit),
+    ),
+)

@@ -1,9 +1,11 @@
 """Functions of one int16 tensor, integers only: points at equal distances and straight lines between them.
 
 y = clamp((p[i] * (2^b - r) + p[i + 1] * r + half) >> (b + up)), where u = clamp(x, -reach, reach - 1) + reach, i = u >> b
-and r the lower b bits of u; the points are the function's values as integers of the output, times 2^up. There are as few points, over as wide a reach, as keep every one of the 65,536 results within one step of the exact one, and
-for an int8 output nearly all equal.
+and r the lower b bits of u; the points are the function's values as integers of the output, times 2^up. There are as few
+points, over as wide a reach, as keep every one of the 65,536 results within one step of the exact one, and for an int8
+output nearly all equal.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -26,7 +28,8 @@ MOST = 2**20      # of a point: beyond what the output holds, so that a line may
 
 def points(x: QParams, y: QParams, dtype: str,
            function: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, int] | None:
-    """(int16 or, where the output saturates, int32 [segments + 1], reach); None where no number of points is enough. function: of float32 reals."""
+    """(int16 or, where the output saturates, int32 [segments + 1], reach); None where no number of points is enough.
+    function: of float32 reals."""
     real = ((np.arange(-2**15, 2**15 + 1) - int(x.zero_point)) * np.float32(x.scale)).astype(np.float32)
     with np.errstate(all="ignore"):
         exact = np.nan_to_num(np.asarray(function(real), np.float32))

@@ -274,7 +274,9 @@ def pointwise(name: str, formula, schema, quant: str, types_, shapes=None) -> Op
         quantises = name in ("QuantizeLinear", "DequantizeLinear")  # these with scalars only: `uniform` below
         if (shapes or out.q is not None) and not quantises or len(out.shape) != 4 or out.shape[0] != 1 or not run_time:
             return None
-        if any(graph.type(i).shape != out.shape for i in run_time) or not all(uniform(graph.const(i)) for i in given if i not in run_time):
+        if any(graph.type(i).shape != out.shape for i in run_time) or not all(
+            uniform(graph.const(i)) for i in given if i not in run_time
+        ):
             return None
         row = out.shape[2] * out.shape[3]
         return RowShape(tuple(Reads(i, 1, 1, 1, 0, out.shape[1], row) for i in run_time), out.shape[1], row,
@@ -300,7 +302,9 @@ def pointwise(name: str, formula, schema, quant: str, types_, shapes=None) -> Op
                 return plus(row.index, i)
 
             out = target.ref(oy, shape.row)
-            return [For("i", Const(0), Const(shape.row), tuple(store(out.buffer, at(out), formula(a, *map(operand, node.inputs)))))]
+            return [
+                For("i", Const(0), Const(shape.row), tuple(store(out.buffer, at(out), formula(a, *map(operand, node.inputs)))))
+            ]
 
         return emit
 

@@ -42,21 +42,40 @@ def lower_gemm(ctx: Lowering, node: Node) -> list[Stmt]:
     if x_t.q is not None and not fits_kernels(ctx.graph, node):
         return integer_nest(ctx, node, Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, m), (1, m)), 1)
     kind = "fc" if m == 1 else "conv"
-    params = {"in_c": k, "out_c": n} if m == 1 else {"in_w": m, "in_c": k, "out_w": m, "out_c": n, "kh": 1, "kw": 1, "stride_w": 1,
-                                                     "dilation_w": 1, "pad_left": 0, "groups": 1}
+    params = (
+        {"in_c": k, "out_c": n}
+        if m == 1
+        else {
+            "in_w": m,
+            "in_c": k,
+            "out_w": m,
+            "out_c": n,
+            "kh": 1,
+            "kw": 1,
+            "stride_w": 1,
+            "dilation_w": 1,
+            "pad_left": 0,
+            "groups": 1,
+        }
+    )
     scratch = []
     if x_t.q is None:
         lo, hi = node.attrs.get("clip") or (-np.inf, np.inf)
         params |= {"flo": float(lo), "fhi": float(hi)}
         kernel = f"{kind}_f32"
-        weights = [ctx.rom(c99.blocked(w, c99.FC if m == 1 else c99.CONV), "weights"), ctx.rom(np.zeros(n, np.float32) if bias is None else bias.astype(np.float32), "bias")]
+        weights = [
+            ctx.rom(c99.blocked(w, c99.FC if m == 1 else c99.CONV), "weights"),
+            ctx.rom(np.zeros(n, np.float32) if bias is None else bias.astype(np.float32), "bias"),
+        ]
     else:
         chosen = wide_kernel if "int16" in (x_t.dtype, y_t.dtype) else partial(_byte_kernel, ctx)
         best = chosen(ctx.graph, node, kind, params)
         if best.kernel == "conv_s8_dsp" and dsp.conv_pointwise(best.params):
             ctx.trailing(node.outputs[0], node.inputs[0], max(0, y_t.size - x_t.size))
         kernel, params, weights = best.kernel, best.params, [ctx.rom(data, hint) for hint, data in best.weights]
-        scratch = [] if best.scratch is None else [ctx.scratch(best.scratch, kernel) if best.scratch else ctx.buffer(node.outputs[0])]
+        scratch = (
+            [] if best.scratch is None else [ctx.scratch(best.scratch, kernel) if best.scratch else ctx.buffer(node.outputs[0])]
+        )
     x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])
     source = (Ref(x),) if m == 1 else (Rows(x, Const(0), 1, 1, 1, m * k), Ref(x))
 
@@ -101,7 +120,7 @@ def lower_matmul(ctx: Lowering, node: Node) -> list[Stmt]:
     count = int(np.prod(batch)) if batch else 1
     ctx.macs(count * m * n * k)
     a, b, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.inputs[1]), ctx.buffer(node.outputs[0])
-    i, j, l = Var("i"), Var("j"), Var("l")
+    i, j, inner = Var("i"), Var("j"), Var("l")
     names = [Var(f"b{d}") for d in range(len(batch))]
 
     def base(shape, size):
@@ -112,10 +131,10 @@ def lower_matmul(ctx: Lowering, node: Node) -> list[Stmt]:
             stride *= shape[-2 - d]
         return at
 
-    x = Load(a, add(base(a_shape, m * k), add(mul(i, k), l)), a_t.dtype)
-    z = Load(b, add(base(b_shape, k * n), add(mul(l, n), j)), b_t.dtype)
+    x = Load(a, add(base(a_shape, m * k), add(mul(i, k), inner)), a_t.dtype)
+    z = Load(b, add(base(b_shape, k * n), add(mul(inner, n), j)), b_t.dtype)
     if a_t.q is None:
-        kind, finish, extra = a_t.dtype, Var("acc", a_t.dtype), ()
+        kind, finish = a_t.dtype, Var("acc", a_t.dtype)
         ctx.require(kind in ("float32", "int32", "int64", "uint32", "uint64"), f"MatMul of {kind}")
         term = Bin("*", x, z)
         if node.attrs.get("clip"):
@@ -132,14 +151,25 @@ def lower_matmul(ctx: Lowering, node: Node) -> list[Stmt]:
         finish = requant_expr(Var("acc"), m_of, mul_, int(y_t.q.zero_point), *bounds(y_t.q, node.attrs.get("clip")))
     zero = Const(0.0 if kind == "float32" else 0, kind)
     at = add(base((*batch, m, n), m * n), add(mul(i, n), j))
-    body: tuple[Stmt, ...] = (Let("acc", kind, zero), For("l", Const(0), Const(k), (Set("acc", Bin("+", Var("acc", kind), term)),)),
-                              Store(y, at, finish))
+    body: tuple[Stmt, ...] = (
+        Let("acc", kind, zero),
+        For("l", Const(0), Const(k), (Set("acc", Bin("+", Var("acc", kind), term)),)),
+        Store(y, at, finish),
+    )
     for var, size in ((j, n), (i, m), *zip(reversed(names), reversed(batch), strict=True)):
         body = (For(var.name, Const(0), Const(int(size)), body),)
     return list(body)
 
 
 OPS = (
-    Op("Gemm", lower_gemm, {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}, None, reference_gemm, "integer", ("float32", "int8", "uint8")),
+    Op(
+        "Gemm",
+        lower_gemm,
+        {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0},
+        None,
+        reference_gemm,
+        "integer",
+        ("float32", "int8", "uint8"),
+    ),
     Op("MatMul", lower_matmul, {}, None, reference_matmul, "integer", ("float32", "int8", "uint8", "int32", "int64")),
 )

@@ -179,6 +179,8 @@ OPS = (
     written("LpNormalization", lp_normalization, {"axis": -1, "p": 2}, FLOAT),
     written("LRN", lrn, {"alpha": 0.0001, "beta": 0.75, "bias": 1.0, "size": 1}, FLOAT),
     written("InstanceNormalization", instance_normalization, NORM, FLOAT),
-    written("BatchNormalization", batch_normalization, NORM | {"momentum": 0.9, "training_mode": 0, "spatial": 1, "is_test": 0}, FLOAT),
+    written(
+        "BatchNormalization", batch_normalization, NORM | {"momentum": 0.9, "training_mode": 0, "spatial": 1, "is_test": 0}, FLOAT
+    ),
     written("LogSoftmax", softmax, SOFTMAX, FLOAT),
 )

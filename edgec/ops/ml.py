@@ -126,7 +126,9 @@ def _pairs(c: Code, a):
 
     keys, values = given("keys"), given("values")
     c.require(keys.dtype != object and values.dtype != object, "strings")
-    default = a.default_tensor if a.default_tensor is not None else a.default_float if values.dtype.kind == "f" else a.default_int64
+    default = (
+        a.default_tensor if a.default_tensor is not None else a.default_float if values.dtype.kind == "f" else a.default_int64
+    )
     return keys, values, np.asarray(default).reshape(-1)[0].item()
 
 
@@ -155,7 +157,9 @@ def tf_idf(c: Code, a, x: Tensor) -> None:
                         for j, value in enumerate(gram.tolist()):
                             same = same & (cast(source[i, k + j * (skip + 1)], "int64") == value)
                         count.set(count + cast(same, "float32"))
-            value = {"TF": count, "IDF": where(count > 0, lift(weight, "float32"), lift(0, "float32")), "TFIDF": count * weight}[a.mode]
+            value = {"TF": count, "IDF": where(count > 0, lift(weight, "float32"), lift(0, "float32")), "TFIDF": count * weight}[
+                a.mode
+            ]
             out[i, column] = value
 
 

@@ -90,9 +90,20 @@ def lower(ctx: Lowering, node: Node) -> list[Stmt]:
     bias = ctx.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     p, n = parts(node, scale, bias, x_t, y_t), normalised(node, x_t.shape)
     lo, hi = bounds(y_t.q, None, y_t.dtype)
-    params = {"n": n, "zx": int(x_t.q.zero_point), "rms": int(node.op == "RMSNormalization"), "half": p.half, "eps_high": p.epsilon >> 32,
-              "eps_low": int(np.uint32(p.epsilon & 0xFFFFFFFF).astype(np.int32)), "fraction": p.fraction, "f": p.f, "lo": lo,
-              "hi": hi, "x16": int(x_t.dtype == "int16"), "y16": int(y_t.dtype == "int16")}
+    params = {
+        "n": n,
+        "zx": int(x_t.q.zero_point),
+        "rms": int(node.op == "RMSNormalization"),
+        "half": p.half,
+        "eps_high": p.epsilon >> 32,
+        "eps_low": int(np.uint32(p.epsilon & 0xFFFFFFFF).astype(np.int32)),
+        "fraction": p.fraction,
+        "f": p.f,
+        "lo": lo,
+        "hi": hi,
+        "x16": int(x_t.dtype == "int16"),
+        "y16": int(y_t.dtype == "int16"),
+    }
     x, y = ctx.buffer(node.inputs[0]), ctx.buffer(node.outputs[0])
     gain, offset = ctx.rom(p.gain, "gain"), ctx.rom(p.offset, "offset")
     if x_t.dtype == y_t.dtype:

@@ -151,8 +151,15 @@ def _emit_max(ctx: Lowering, node: Node, win: Window):
     pad = ctx.rom(np.full(width * c, low), "pad") if any(win.pads) or far else ""
     params = {"in_w": width, "in_c": c, "out_w": ow, "kh": win.kernel[0], "kw": win.kernel[1], "stride_w": win.strides[1],
               "dilation_w": win.dilations[1], "pad_left": win.pads[1]}
-    row = node.with_(attrs={"pads": (0, win.pads[1], 0, win.pads[3]), "strides": (1, win.strides[1]), "dilations": (1, win.dilations[1]),
-                            "kernel_shape": win.kernel, "auto_pad": "NOTSET"})
+    row = node.with_(
+        attrs={
+            "pads": (0, win.pads[1], 0, win.pads[3]),
+            "strides": (1, win.strides[1]),
+            "dilations": (1, win.dilations[1]),
+            "kernel_shape": win.kernel,
+            "auto_pad": "NOTSET",
+        }
+    )
 
     def meaning(args, read, write):
         rows = np.asarray(read(args[0])).reshape(1, win.kernel[0], width, c)
@@ -160,7 +167,17 @@ def _emit_max(ctx: Lowering, node: Node, win: Window):
 
     def emit(oy, sources, target):
         (x,) = sources
-        rows = Rows(x.buffer, add(mul(oy, win.strides[0]), -win.pads[0]), win.kernel[0], win.dilations[0], h, width * c, pad, x.base, x.ring)
+        rows = Rows(
+            x.buffer,
+            add(mul(oy, win.strides[0]), -win.pads[0]),
+            win.kernel[0],
+            win.dilations[0],
+            h,
+            width * c,
+            pad,
+            x.base,
+            x.ring,
+        )
         return [Call(kernel, params, (rows, Ref(pad or x.buffer), target.ref(oy, ow * c)), (target.buffer,), meaning)]
 
     return emit
@@ -171,7 +188,9 @@ def _emit_average(ctx: Lowering, node: Node, win: Window):
     (h, width), (_, ow), c = win.in_size, win.out_size, x_t.shape[-1]
     ctx.require(win.dilations == (1, 1), "dilations in AveragePool")
     include = bool(node.attrs.get("count_include_pad")) or not any(win.pads)
-    ctx.require(not (bool(node.attrs.get("count_include_pad")) and node.attrs.get("ceil_mode")), "ceil_mode with count_include_pad")
+    ctx.require(
+        not (bool(node.attrs.get("count_include_pad")) and node.attrs.get("ceil_mode")), "ceil_mode with count_include_pad"
+    )
     params = {"in_w": width, "in_c": c, "out_w": ow, "kh": win.kernel[0], "kw": win.kernel[1], "stride_w": win.strides[1],
               "pad_left": win.pads[1], "include_pad": int(include)}
     if x_t.q is None:
@@ -196,8 +215,16 @@ def _emit_average(ctx: Lowering, node: Node, win: Window):
     def meaning(args, read, write):
         n_rows = int(read(args[1]))
         rows = np.asarray(read(args[0]))[:n_rows].reshape(1, n_rows, width, c)
-        clipped = node.with_(attrs={"pads": (0, win.pads[1], win.kernel[0] - n_rows, win.pads[3]), "strides": (1, win.strides[1]),
-                                    "kernel_shape": win.kernel, "auto_pad": "NOTSET", "count_include_pad": int(include), "ceil_mode": 0})
+        clipped = node.with_(
+            attrs={
+                "pads": (0, win.pads[1], win.kernel[0] - n_rows, win.pads[3]),
+                "strides": (1, win.strides[1]),
+                "kernel_shape": win.kernel,
+                "auto_pad": "NOTSET",
+                "count_include_pad": int(include),
+                "ceil_mode": 0,
+            }
+        )
         y_row = _reference(clipped, [rows], [x_t], [y_t])[0]
         write(args[-1], y_row[:, :, :ow].reshape(-1))
 
@@ -233,7 +260,9 @@ def _emit_sum(ctx: Lowering, node: Node, win: Window):
         row = x.ref(oy, width * c)
         value = cast(Load(row.buffer, add(row.index, add(mul(px, c), ch)), x_t.dtype), kind)
         if x_t.q is None:  # float sums keep the order of the pixels
-            added: Stmt = For("px", Const(0), Const(width), (For("ch", Const(0), Const(c), (Store(sums, ch, Bin("+", total, value)),)),))
+            added: Stmt = For(
+                "px", Const(0), Const(width), (For("ch", Const(0), Const(c), (Store(sums, ch, Bin("+", total, value)),)),)
+            )
         else:
             added = Call("rowsum_s8", {"in_w": width, "in_c": c}, (row, Ref(sums), Ref(sums)), (sums,), meaning)
         return [If(Bin("==", oy, Const(0)), (For("ch", Const(0), Const(c), (Store(sums, ch, start),)),)),
@@ -245,6 +274,24 @@ def _emit_sum(ctx: Lowering, node: Node, win: Window):
 
 _WINDOW = {"auto_pad": "NOTSET", "ceil_mode": 0, "kernel_shape": None, "pads": None, "strides": None, "dilations": None}
 OPS = (
-    Op("MaxPool", lower, _WINDOW | {"storage_order": 0}, None, _reference, "move", ("float32", "int8", "uint8"), (row_shape, row_emit)),
-    Op("AveragePool", lower, _WINDOW | {"count_include_pad": 0}, None, _reference, "integer", ("float32", "int8", "uint8"), (row_shape, row_emit)),
+    Op(
+        "MaxPool",
+        lower,
+        _WINDOW | {"storage_order": 0},
+        None,
+        _reference,
+        "move",
+        ("float32", "int8", "uint8"),
+        (row_shape, row_emit),
+    ),
+    Op(
+        "AveragePool",
+        lower,
+        _WINDOW | {"count_include_pad": 0},
+        None,
+        _reference,
+        "integer",
+        ("float32", "int8", "uint8"),
+        (row_shape, row_emit),
+    ),
 )

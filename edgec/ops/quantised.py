@@ -49,7 +49,11 @@ def lut_rows(graph: Graph, node: Node) -> RowShape | None:
 def _same_rows(graph: Graph, node: Node, operands) -> RowShape | None:
     """Row by row where all operands have the output's shape [1][H][W][C]."""
     out = graph.type(node.outputs[0])
-    if len(out.shape) != 4 or out.shape[0] != 1 or any(graph.const(i) is not None or graph.type(i).shape != out.shape for i in operands):
+    if (
+        len(out.shape) != 4
+        or out.shape[0] != 1
+        or any(graph.const(i) is not None or graph.type(i).shape != out.shape for i in operands)
+    ):
         return None
     row = out.shape[2] * out.shape[3]
     return RowShape(tuple(Reads(i, 1, 1, 1, 0, out.shape[1], row) for i in operands), out.shape[1], row, inplace=True)
@@ -68,7 +72,9 @@ def add_parts(op: str, qa: QParams, qb: QParams, qy: QParams, wide: bool = False
         c = (int(qy.zero_point) << f) + (1 << (f - 1)) - int(qa.zero_point) * ma - int(qb.zero_point) * mb
         if wide or 128 * (abs(ma) + abs(mb)) + abs(c) < 2**31:
             return ma, mb, c, f
-    raise UnsupportedError(f"{op}: the input scales {qa}, {qb} are too coarse for the output's {qy}", fix="quantise with matching ranges")
+    raise UnsupportedError(
+        f"{op}: the input scales {qa}, {qb} are too coarse for the output's {qy}", fix="quantise with matching ranges"
+    )
 
 
 def reference_add(node, inputs, in_types, out_types):
@@ -118,7 +124,11 @@ def _formula(ctx: Lowering, node: Node):
         mul_ = _mul_parts(a_t.q, b_t.q, y_t.q)
 
         def product(p, q):
-            acc = Bin("*", Bin("-", cast(p, "int32"), Const(int(a_t.q.zero_point))), Bin("-", cast(q, "int32"), Const(int(b_t.q.zero_point))))
+            acc = Bin(
+                "*",
+                Bin("-", cast(p, "int32"), Const(int(a_t.q.zero_point))),
+                Bin("-", cast(q, "int32"), Const(int(b_t.q.zero_point))),
+            )
             return requant_expr(acc, Const(int(mul_.m[0])), mul_, int(y_t.q.zero_point), lo, hi, y_t.dtype)
 
         return product, mul_.pre == 0 and not _wide(a_t, b_t, y_t)
@@ -143,7 +153,14 @@ def _emit_binary(ctx: Lowering, node: Node, n: int):
     if node.op == "Mul":
         mul_, zy = _mul_parts(a_t.q, b_t.q, y_t.q), int(y_t.q.zero_point)
         kernel, ref = "mul_s8", reference_mul
-        params = {"n": n, "za": int(a_t.q.zero_point), "zb": int(b_t.q.zero_point), "m": int(mul_.m[0]), "c": mul_.offset(zy), "f": mul_.f}
+        params = {
+            "n": n,
+            "za": int(a_t.q.zero_point),
+            "zb": int(b_t.q.zero_point),
+            "m": int(mul_.m[0]),
+            "c": mul_.offset(zy),
+            "f": mul_.f,
+        }
     else:
         ma, mb, c, f = add_parts(node.op, a_t.q, b_t.q, y_t.q)
         kernel, ref, params = "add_s8", reference_add, {"n": n, "ma": ma, "mb": mb, "c": c, "f": f}
@@ -153,7 +170,9 @@ def _emit_binary(ctx: Lowering, node: Node, n: int):
         write(args[2], ref(node, [np.asarray(read(args[k]))[:n] for k in (0, 1)], [a_t, b_t], [y_t])[0])
 
     def emit(oy, sources, target):
-        return [Call(kernel, params, (sources[0].ref(oy, n), sources[1].ref(oy, n), target.ref(oy, n)), (target.buffer,), meaning)]
+        return [
+            Call(kernel, params, (sources[0].ref(oy, n), sources[1].ref(oy, n), target.ref(oy, n)), (target.buffer,), meaning)
+        ]
 
     return emit
 
@@ -195,7 +214,14 @@ def by_type(op: Op) -> Op:
     def row_emit(ctx, node):
         return (op.rows[1] if ctx.type(node.outputs[0]).q is None else binary_row_emit)(ctx, node)
 
-    return replace(op, lower=lower, reference=reference, rows=(row_shape, row_emit), quant="integer", dtypes=(*op.dtypes, *(d for d in ("int8",) if d not in op.dtypes)))
+    return replace(
+        op,
+        lower=lower,
+        reference=reference,
+        rows=(row_shape, row_emit),
+        quant="integer",
+        dtypes=(*op.dtypes, *(d for d in ("int8",) if d not in op.dtypes)),
+    )
 
 
 INTEGER = ("Add", "Sub", "Mul")

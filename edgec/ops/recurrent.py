@@ -51,7 +51,10 @@ class Cell:
         output) of each state; Y takes the first one after each step."""
         c, y = self.c, self.c.out[0]
         for start in (s for s, _ in states if s is not None):
-            c.require(start.shape[-1] == self.hidden, f"an initial state {start.shape} of {self.hidden} units (a projection is no part of ONNX)")
+            c.require(
+                start.shape[-1] == self.hidden,
+                f"an initial state {start.shape} of {self.hidden} units (a projection is no part of ONNX)",
+            )
         kept = [c.scratch(self.x.dtype, self.hidden) for _ in states]
         new = c.scratch(self.x.dtype, self.hidden)
         for d in range(self.directions):

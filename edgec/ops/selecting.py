@@ -127,7 +127,11 @@ def reverse_sequence(c: Code, a, x, lengths) -> None:
 def hardmax(c: Code, a, x) -> None:
     """1 at the first largest element along the axis, 0 elsewhere; before opset 13 the axes from `axis` on are one."""
     axis = axis_of(a.axis, x.rank)
-    shape = (prod(x.shape[:axis]), prod(x.shape[axis:]), 1) if a.flatten else (prod(x.shape[:axis]), x.shape[axis], prod(x.shape[axis + 1:]))
+    shape = (
+        (prod(x.shape[:axis]), prod(x.shape[axis:]), 1)
+        if a.flatten
+        else (prod(x.shape[:axis]), x.shape[axis], prod(x.shape[axis + 1 :]))
+    )
     x, y = x.reshaped(*shape), c.out[0].reshaped(*shape)
     with c.loop(shape[0]) as i, c.loop(shape[2]) as k:
         best, at = c.var(x[i, 0, k]), c.var(0, "int32")

@@ -159,7 +159,9 @@ def dft(c: Code, a, x: Tensor, length: Tensor | None = None, axis: Tensor | None
         transform(c, n, bool(a.inverse), read, write, y.shape[k], x.shape[-1] == 1)
 
 
-def stft(c: Code, a, signal: Tensor, frame_step: Tensor, window: Tensor | None = None, frame_length: Tensor | None = None) -> None:
+def stft(
+    c: Code, a, signal: Tensor, frame_step: Tensor, window: Tensor | None = None, frame_length: Tensor | None = None
+) -> None:
     """The transforms of windowed frames of a signal [batch][length][1 or 2]."""
     y, step = c.out[0], int(frame_step.value.reshape(-1)[0])
     n = int(frame_length.value.reshape(-1)[0]) if frame_length is not None else window.size

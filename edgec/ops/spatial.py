@@ -168,5 +168,15 @@ def whole(ctx, shape: RowShape, emit, images: int, output: str, rows: int = 1) -
         oy = mul(tick, rows)
         return Bin("min", oy, Const(shape.height - rows)) if shape.height % rows else oy
 
-    return [s for image in range(images) for s in each_row(-(-shape.height // rows), lambda tick, image=image: emit(
-        first(tick), tuple(at(r.tensor, r.height * r.row, image) for r in shape.reads), at(output, shape.height * shape.row, image)))]
+    return [
+        s
+        for image in range(images)
+        for s in each_row(
+            -(-shape.height // rows),
+            lambda tick, image=image: emit(
+                first(tick),
+                tuple(at(r.tensor, r.height * r.row, image) for r in shape.reads),
+                at(output, shape.height * shape.row, image),
+            ),
+        )
+    ]

@@ -56,11 +56,20 @@ def _either(op: Op, nest: Op) -> Op:
     return replace(op, lower=lower, dtypes=tuple(dict.fromkeys(op.dtypes + nest.dtypes)))
 
 
-OPS |= {n.name: _either(OPS[n.name], n) for n in (windows.CONV_NEST, *windows.POOL_NESTS, linear.SOFTMAX_NEST, linear.MATMUL_NEST)}
+OPS |= {
+    n.name: _either(OPS[n.name], n) for n in (windows.CONV_NEST, *windows.POOL_NESTS, linear.SOFTMAX_NEST, linear.MATMUL_NEST)
+}
 # Operators whose output sizes depend on data: node, rank -> the counted axis of each output, None for one of full size.
 BOUNDED = {name: lambda node, rank: selecting.counted_axes(node.op, node.attrs, rank) for name in selecting.BOUNDED}
-FUNCTIONS = {"Range": (0, 1, 2), "ConstantOfShape": (0,), "MelWeightMatrix": (0, 1, 2, 3, 4), "CenterCropPad": (1,), "AffineGrid": (1,),
-             **dict.fromkeys(("HannWindow", "HammingWindow", "BlackmanWindow"), (0,)), "Dropout": (1, 2)}
+FUNCTIONS = {
+    "Range": (0, 1, 2),
+    "ConstantOfShape": (0,),
+    "MelWeightMatrix": (0, 1, 2, 3, 4),
+    "CenterCropPad": (1,),
+    "AffineGrid": (1,),
+    **dict.fromkeys(("HannWindow", "HammingWindow", "BlackmanWindow"), (0,)),
+    "Dropout": (1, 2),
+}
 STATIC: dict[str, tuple[int, ...]] = CONTROL | FUNCTIONS  # as Op.static, for operators that become others at import
 
 # Operators that passes/normalise.py rewrites into others; they have no lowering of their own.

@@ -42,7 +42,9 @@ def geometry(a: SimpleNamespace, size, out, kernel) -> Geometry:
     pads = tuple(a.pads or (0,) * (2 * n))
     before, after = pads[:n], pads[n:]
     if a.auto_pad.startswith("SAME"):
-        total = [max((o - 1) * s + (k - 1) * d + 1 - i, 0) for i, o, s, k, d in zip(size, out, strides, kernel, dilations, strict=True)]
+        total = [
+            max((o - 1) * s + (k - 1) * d + 1 - i, 0) for i, o, s, k, d in zip(size, out, strides, kernel, dilations, strict=True)
+        ]
         less, more = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
         before, after = (less, more) if a.auto_pad == "SAME_UPPER" else (more, less)
     elif a.auto_pad == "VALID":
@@ -227,7 +229,10 @@ def max_unpool(c: Code, a, x, indices, shape=None) -> None:
     y, spatial = c.out[0], x.shape[2:]
     axes = len(spatial)
     strides, pads = a.strides or (1,) * axes, a.pads or (0,) * (2 * axes)
-    inner = [(n - 1) * s - pads[k] - pads[k + axes] + w for k, (n, s, w) in enumerate(zip(spatial, strides, a.kernel_shape, strict=True))]
+    inner = [
+        (n - 1) * s - pads[k] - pads[k + axes] + w
+        for k, (n, s, w) in enumerate(zip(spatial, strides, a.kernel_shape, strict=True))
+    ]
     whole = (*x.shape[:2], *inner)
     c.fill(y, 0)
     with c.each(x.shape) as i:
@@ -241,7 +246,9 @@ def col2im(c: Code, a, x, image_shape, block_shape) -> None:
     """Sums of blocks at their places in the image."""
     y = c.out[0]
     spatial, kernel = y.shape[2:], [int(n) for n in block_shape.value]
-    g = geometry(SimpleNamespace(**{**WINDOW, "strides": a.strides, "dilations": a.dilations, "pads": a.pads}), spatial, (), kernel)
+    g = geometry(
+        SimpleNamespace(**{**WINDOW, "strides": a.strides, "dilations": a.dilations, "pads": a.pads}), spatial, (), kernel
+    )
     blocks = [(size + p + q - (k - 1) * d - 1) // s + 1 for size, p, q, k, d, s in
               zip(spatial, g.before, g.after, g.kernel, g.dilations, g.strides, strict=True)]
     source = x.reshaped(x.shape[0], y.shape[1], *kernel, *blocks)

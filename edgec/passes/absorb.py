@@ -117,7 +117,13 @@ def raise_quantize(graph: Graph) -> Graph:
     def rule(r: Sweep, node: Node):
         nonlocal moved_any
         move = r.made.get(node.inputs[0]) if node.op == "QuantizeLinear" else None
-        if move is None or not _movable(r, move) or len(move.outputs) > 1 or r.uses[node.inputs[0]] != 1 or r.uses[move.inputs[0]] != 1:
+        if (
+            move is None
+            or not _movable(r, move)
+            or len(move.outputs) > 1
+            or r.uses[node.inputs[0]] != 1
+            or r.uses[move.inputs[0]] != 1
+        ):
             return None
         q = _params(r, node)
         if q is None or q.axis is not None or move.inputs[0] not in r.made:
@@ -136,7 +142,11 @@ def _pad_value(r: Rewriter, node: Node, q: QParams, dtype: str) -> tuple[str, ..
     if node.op != "Pad":
         return node.inputs[1:]
     value = r.value(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.float32(0)
-    return (node.inputs[1], r.const(node.outputs[0] + "/value", quantise(np.asarray(value).reshape(()), q, dtype)), *node.inputs[3:])
+    return (
+        node.inputs[1],
+        r.const(node.outputs[0] + "/value", quantise(np.asarray(value).reshape(()), q, dtype)),
+        *node.inputs[3:],
+    )
 
 
 def absorb(graph: Graph) -> Graph:
@@ -148,8 +158,11 @@ class _Absorb:
     def __init__(self, graph: Graph):
         self.r = Rewriter(graph)
         self.users = graph.consumers()
-        self.real = {n.outputs[0]: n.inputs[0] for n in graph.nodes
-                     if n.op == "DequantizeLinear" and graph.type(n.inputs[0]).q is not None and graph.type(n.inputs[0]).dtype in SIGNED}
+        self.real = {
+            n.outputs[0]: n.inputs[0]
+            for n in graph.nodes
+            if n.op == "DequantizeLinear" and graph.type(n.inputs[0]).q is not None and graph.type(n.inputs[0]).dtype in SIGNED
+        }
         self.gone: set[int] = set()
 
     def run(self) -> Graph:
@@ -383,8 +396,11 @@ def fuse_tables(graph: Graph) -> Graph:
         before = r.made.get(node.inputs[0])
         if before is not None and before.op == "edgec.Lut" and r.uses[node.inputs[0]] == 1:
             both = r.value(node.inputs[1])[r.value(before.inputs[1]).astype(np.int64) + 128]
-            node = node.with_(inputs=(before.inputs[0], r.const(node.outputs[0] + "/table", both)), origin=origins([before, node]),
-                              attrs={"function": f"{before.attrs['function']}+{node.attrs['function']}"})
+            node = node.with_(
+                inputs=(before.inputs[0], r.const(node.outputs[0] + "/table", both)),
+                origin=origins([before, node]),
+                attrs={"function": f"{before.attrs['function']}+{node.attrs['function']}"},
+            )
         idle = np.array_equal(r.value(node.inputs[1]), np.arange(-128, 128)) and node.outputs[0] not in r.outputs
         if idle and r.type(node.inputs[0]).same(r.type(node.outputs[0])):
             r.rename(node.outputs[0], node.inputs[0])

@@ -21,7 +21,9 @@ def clip_before_quantize(graph: Graph) -> Graph:
             return None
         q = QParams.of(scale, np.int32(0) if zero is None else zero.astype(np.int32))
         real = r.tensor(node.outputs[0] + "/real", r.type(q_node.inputs[0]))
-        limits = [r.const(f"{real}/{k}", dequantise(np.asarray(v).reshape(()), q)) if i else "" for k, (v, i) in enumerate(bounds)]
+        limits = [
+            r.const(f"{real}/{k}", dequantise(np.asarray(v).reshape(()), q)) if i else "" for k, (v, i) in enumerate(bounds)
+        ]
         return [node.with_(inputs=(q_node.inputs[0], *limits), outputs=(real,)),
                 q_node.with_(inputs=(real, *q_node.inputs[1:]), outputs=node.outputs)]
     return rewrite_nodes(graph, rule)

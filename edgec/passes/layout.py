@@ -49,9 +49,16 @@ def channels_last(graph: Graph) -> Graph:
             if r.value(rest[0]) is None:
                 return None
             rest[0] = _weights(r, rest[0])
-        return [Node("Transpose", (node.inputs[0],), (x,), attrs(perm=LAST), node.origin),
-                node.with_(inputs=(x, *rest), outputs=(y,), attrs={"channels_last": 1, **({"ceil_mode": 0} if node.op == "AveragePool" else {})}),
-                Node("Transpose", (y,), node.outputs, attrs(perm=FIRST), node.origin)]
+        return [
+            Node("Transpose", (node.inputs[0],), (x,), attrs(perm=LAST), node.origin),
+            node.with_(
+                inputs=(x, *rest),
+                outputs=(y,),
+                attrs={"channels_last": 1, **({"ceil_mode": 0} if node.op == "AveragePool" else {})},
+            ),
+            Node("Transpose", (y,), node.outputs, attrs(perm=FIRST), node.origin),
+        ]
+
     return rewrite_nodes(graph, rule)
 
 
@@ -99,7 +106,10 @@ def _flatten_gemm(r: Sweep, node: Node) -> list[Node] | None:
     data = w.data.reshape(-1, *shape).transpose(inverse).reshape(w.data.shape)
     name = r.tensor(w.name + "/columns", w.type, np.ascontiguousarray(data), grid=w.grid)
     plain = r.tensor(flat.outputs[0] + "/plain", r.type(flat.outputs[0]))
-    return [flat.with_(inputs=(turn.inputs[0], *flat.inputs[1:]), outputs=(plain,)), node.with_(inputs=(plain, name, *node.inputs[2:]))]
+    return [
+        flat.with_(inputs=(turn.inputs[0], *flat.inputs[1:]), outputs=(plain,)),
+        node.with_(inputs=(plain, name, *node.inputs[2:])),
+    ]
 
 
 def _sink(r: Sweep, node: Node) -> list[Node] | None:
@@ -122,7 +132,10 @@ def _sink(r: Sweep, node: Node) -> list[Node] | None:
         return None
     old = r.tensors[node.outputs[0]]
     y = r.tensor(node.outputs[0] + "/moved", _typed(y_t, inverse), source=old.source, perm=inverse if old.perm is None else None)
-    return [node.with_(inputs=tuple(ins), outputs=(y,), attrs=extra), Node("Transpose", (y,), node.outputs, attrs(perm=perm), node.origin)]
+    return [
+        node.with_(inputs=tuple(ins), outputs=(y,), attrs=extra),
+        Node("Transpose", (y,), node.outputs, attrs(perm=perm), node.origin),
+    ]
 
 
 def _operands(r: Rewriter, node: Node, source, inverse, rank, perm):
@@ -149,7 +162,12 @@ def _operands(r: Rewriter, node: Node, source, inverse, rank, perm):
         if len(source) != len(set(node.inputs)):
             return None, None
         return ins, {"axis": perm[int(node.attrs["axis"]) % rank]}
-    if node.op == "Pad" and r.value(node.inputs[1]) is not None and r.type(node.inputs[1]).size == 2 * rank and len(node.inputs) < 4:
+    if (
+        node.op == "Pad"
+        and r.value(node.inputs[1]) is not None
+        and r.type(node.inputs[1]).size == 2 * rank
+        and len(node.inputs) < 4
+    ):
         pads = r.value(node.inputs[1]).reshape(2, rank)
         ins[1] = r.const(node.inputs[1] + "/moved", pads[:, list(inverse)].reshape(-1))
         return ins, {}
@@ -167,7 +185,13 @@ def _operands(r: Rewriter, node: Node, source, inverse, rank, perm):
         if len(ins) > 1:
             ins[1] = ""
         return ins, {}
-    if node.op.startswith("Reduce") and node.attrs.get("keepdims", 1) and len(node.inputs) > 1 and node.inputs[1] and r.value(node.inputs[1]) is not None:
+    if (
+        node.op.startswith("Reduce")
+        and node.attrs.get("keepdims", 1)
+        and len(node.inputs) > 1
+        and node.inputs[1]
+        and r.value(node.inputs[1]) is not None
+    ):
         axes = np.array([perm[int(a) % rank] for a in r.value(node.inputs[1])], np.int64)
         ins[1] = r.const(node.inputs[1] + "/moved", axes)
         return ins, {}

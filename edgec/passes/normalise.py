@@ -54,9 +54,14 @@ def fold_affine(graph: Graph) -> Graph:
             return None
         x, gain, shift = found
         before = r.made.get(x)
-        weighted = (before is not None and r.uses[x] == 1 and before.op in ("Conv", "Gemm") and r.value(before.inputs[1]) is not None
-                    and (len(before.inputs) < 3 or not before.inputs[2] or r.value(before.inputs[2]) is not None)
-                    and (before.op == "Conv" or _canonical_gemm(before)))
+        weighted = (
+            before is not None
+            and r.uses[x] == 1
+            and before.op in ("Conv", "Gemm")
+            and r.value(before.inputs[1]) is not None
+            and (len(before.inputs) < 3 or not before.inputs[2] or r.value(before.inputs[2]) is not None)
+            and (before.op == "Conv" or _canonical_gemm(before))
+        )
         if weighted:
             return [_folded(r, before, node, gain, shift)]
         if node.op != "BatchNormalization":
@@ -99,7 +104,9 @@ def _affine(r: Sweep, node: Node) -> tuple[str, np.ndarray, np.ndarray] | None:
     one, zero = np.ones(channels), np.zeros(channels)
     if node.op == "Div" and (v == 0).any():
         return None
-    return {"Mul": (a, v, zero), "Div": (a, 1 / v, zero) if node.op == "Div" else None, "Add": (a, one, v), "Sub": (a, one, -v)}[node.op]
+    return {"Mul": (a, v, zero), "Div": (a, 1 / v, zero) if node.op == "Div" else None, "Add": (a, one, v), "Sub": (a, one, -v)}[
+        node.op
+    ]
 
 
 def _folded(r: Rewriter, conv: Node, node: Node, gain: np.ndarray, shift: np.ndarray) -> Node:
@@ -119,14 +126,28 @@ def fold_pad(graph: Graph) -> Graph:
         pads = r.value(pad.inputs[1])
         value = r.value(pad.inputs[2]) if len(pad.inputs) > 2 and pad.inputs[2] else None
         rank = len(r.type(node.inputs[0]).shape)
-        if pads is None or len(pads) != 2 * rank or (value is not None and np.any(value != 0)) or (len(pad.inputs) > 3 and pad.inputs[3]):
+        if (
+            pads is None
+            or len(pads) != 2 * rank
+            or (value is not None and np.any(value != 0))
+            or (len(pad.inputs) > 3 and pad.inputs[3])
+        ):
             return None
-        if (pads < 0).any() or any(pads[k] for k in (0, 1, rank, rank + 1)) or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        if (
+            (pads < 0).any()
+            or any(pads[k] for k in (0, 1, rank, rank + 1))
+            or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+        ):
             return None
         own = node.attrs.get("pads") or (0,) * (2 * (rank - 2))
         extra = [*pads[2:rank], *pads[rank + 2:]]
         total = tuple(int(a + b) for a, b in zip(own, extra, strict=True))
-        return [node.with_(inputs=(pad.inputs[0], *node.inputs[1:]), attrs={"pads": total, "auto_pad": "NOTSET"}, origin=origins([pad, node]))]
+        return [
+            node.with_(
+                inputs=(pad.inputs[0], *node.inputs[1:]), attrs={"pads": total, "auto_pad": "NOTSET"}, origin=origins([pad, node])
+            )
+        ]
+
     return rewrite_nodes(graph, rule)
 
 
@@ -144,7 +165,12 @@ def canonical_gemm(graph: Graph) -> Graph:
             return None
         other = [i for i in follow.inputs if i != node.outputs[0]]
         value = r.value(other[0]) if other else None
-        if value is None or value.dtype != np.float32 or value.size not in (1, n) or (value.ndim and value.shape[-1] != value.size):
+        if (
+            value is None
+            or value.dtype != np.float32
+            or value.size not in (1, n)
+            or (value.ndim and value.shape[-1] != value.size)
+        ):
             return None
         return (follow, other[0]) if r.type(follow.outputs[0]).shape == r.type(node.outputs[0]).shape else None
 
@@ -168,8 +194,16 @@ def canonical_gemm(graph: Graph) -> Graph:
         a = node.attrs
         w, c = r.value(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 and node.inputs[2] else ""
         m, n = r.type(node.outputs[0]).shape
-        plain = w is not None and r.type(node.inputs[1]).dtype == "float32" and (not c or r.value(c) is not None and r.type(c).size in (1, n) and (
-            not r.type(c).shape or r.type(c).shape[-1] == r.type(c).size))
+        plain = (
+            w is not None
+            and r.type(node.inputs[1]).dtype == "float32"
+            and (
+                not c
+                or r.value(c) is not None
+                and r.type(c).size in (1, n)
+                and (not r.type(c).shape or r.type(c).shape[-1] == r.type(c).size)
+            )
+        )
         if not plain:
             return _gemm_parts(r, node)
         weights = node.inputs[1] if a.get("transB", 0) else permuted(r, node.inputs[1], (1, 0))
@@ -244,7 +278,11 @@ def two_dimensional(graph: Graph) -> Graph:
         wide = [TensorType(t.dtype, (*t.shape, 1), t.q) for t in (x_t, y_t)]
         x, y = (r.tensor(f"{node.outputs[0]}/2d", t) for t in wide)
         to, back = (r.const(f"{node.outputs[0]}/shape", np.array(s, np.int64)) for s in (wide[0].shape, y_t.shape))
-        w = [reshaped(r, node.inputs[1], (*r.type(node.inputs[1]).shape, 1))] if node.op == "Conv" and r.value(node.inputs[1]) is not None else []
+        w = (
+            [reshaped(r, node.inputs[1], (*r.type(node.inputs[1]).shape, 1))]
+            if node.op == "Conv" and r.value(node.inputs[1]) is not None
+            else []
+        )
         if node.op == "Conv" and not w:
             return None
         pads = node.attrs.get("pads") or (0, 0)
@@ -314,16 +352,23 @@ def softmax_last(graph: Graph) -> Graph:
             flat = TensorType(t.dtype, shape)
             x, y = (r.tensor(node.outputs[0] + "/flat", flat) for _ in range(2))
             to, back = (r.const(node.outputs[0] + "/shape", np.array(s, np.int64)) for s in (shape, t.shape))
-            return [Node("Reshape", (node.inputs[0], to), (x,), attrs(), node.origin), Node("Softmax", (x,), (y,), attrs(axis=-1), node.origin),
-                    Node("Reshape", (y, back), node.outputs, attrs(), node.origin)]
+            return [
+                Node("Reshape", (node.inputs[0], to), (x,), attrs(), node.origin),
+                Node("Softmax", (x,), (y,), attrs(axis=-1), node.origin),
+                Node("Reshape", (y, back), node.outputs, attrs(), node.origin),
+            ]
         if axis == rank - 1:
             return [Node("Softmax", node.inputs, node.outputs, attrs(axis=-1), node.origin)]
         perm = (*(k for k in range(rank) if k != axis), axis)
         moved = TensorType(t.dtype, tuple(t.shape[k] for k in perm))
         x, y = (r.tensor(node.outputs[0] + "/last", moved) for _ in range(2))
         inverse = tuple(perm.index(k) for k in range(rank))
-        return [Node("Transpose", node.inputs, (x,), attrs(perm=perm), node.origin), Node("Softmax", (x,), (y,), attrs(axis=-1), node.origin),
-                Node("Transpose", (y,), node.outputs, attrs(perm=inverse), node.origin)]
+        return [
+            Node("Transpose", node.inputs, (x,), attrs(perm=perm), node.origin),
+            Node("Softmax", (x,), (y,), attrs(axis=-1), node.origin),
+            Node("Transpose", (y,), node.outputs, attrs(perm=inverse), node.origin),
+        ]
+
     return rewrite_nodes(graph, rule)
 
 

@@ -23,10 +23,13 @@ def chain(layers: int) -> onnx.ModelProto:
     for k in range(layers):
         constants |= {f"w{k}": rng.integers(-127, 128, (8, 8, 3, 3)).astype(np.int8), f"ws{k}": np.full(8, 0.01, np.float32),
                       f"wz{k}": np.zeros(8, np.int8)}
-        nodes += [helper.make_node("DequantizeLinear", [x, "s", "z"], [f"d{k}"]),
-                  helper.make_node("DequantizeLinear", [f"w{k}", f"ws{k}", f"wz{k}"], [f"dw{k}"], axis=0),
-                  helper.make_node("Conv", [f"d{k}", f"dw{k}"], [f"c{k}"], pads=[1, 1, 1, 1], name=f"conv{k}"),
-                  helper.make_node("Relu", [f"c{k}"], [f"r{k}"]), helper.make_node("QuantizeLinear", [f"r{k}", "s", "z"], [f"q{k}"])]
+        nodes += [
+            helper.make_node("DequantizeLinear", [x, "s", "z"], [f"d{k}"]),
+            helper.make_node("DequantizeLinear", [f"w{k}", f"ws{k}", f"wz{k}"], [f"dw{k}"], axis=0),
+            helper.make_node("Conv", [f"d{k}", f"dw{k}"], [f"c{k}"], pads=[1, 1, 1, 1], name=f"conv{k}"),
+            helper.make_node("Relu", [f"c{k}"], [f"r{k}"]),
+            helper.make_node("QuantizeLinear", [f"r{k}", "s", "z"], [f"q{k}"]),
+        ]
         x = f"q{k}"
     graph = helper.make_graph(nodes, "chain", [helper.make_tensor_value_info("x", TensorProto.INT8, (1, 8, 8, 8))],
                               [helper.make_tensor_value_info(x, TensorProto.INT8, (1, 8, 8, 8))],
@@ -38,7 +41,9 @@ def measure(label: str, load, layers: int | None) -> None:
     start, phases = time.perf_counter(), []
     graph = load()
     phases.append(f"import {time.perf_counter() - start:.2f}")
-    pipeline.compile_graph(graph, board.load("cortex-m4"), on_phase=lambda name, seconds, info: phases.append(f"{name} {seconds:.2f}"))
+    pipeline.compile_graph(
+        graph, board.load("cortex-m4"), on_phase=lambda name, seconds, info: phases.append(f"{name} {seconds:.2f}")
+    )
     total = time.perf_counter() - start
     per_layer = f"{1000 * total / layers:8.1f} ms/layer" if layers else " " * 17
     print(f"{label:16} {total:7.2f} s {per_layer}   {', '.join(phases)}", flush=True)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +101,7 @@ MAKERS: dict[str, tuple[Callable, int, float]] = {     # model, epochs, learning
 ALL = [f"{maker}-{seed}" for maker in MAKERS for seed in SEEDS]
 
 
-@lru_cache(maxsize=None)
+@cache
 def trained(name: str, folder: Path | None = None) -> Trained:
     """The network and its samples. folder: where its file goes, a temporary one without."""
     import torch

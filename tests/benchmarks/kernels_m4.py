@@ -101,7 +101,9 @@ def fc(k: int, n: int) -> Iterator[Candidate]:
     layer = small(layers.conv_layer(np.random.default_rng(5), 1, k, n, 1, 1))
     params, rows, pad, w, bias, mult = layer
     expected = layers.conv_reference(*layer)
-    plain = Case("fc_s8", {f: params[f] for f in layers.FC}, (rows.reshape(-1), w.reshape(n, k), bias, mult, "out"), n, 0, expected)
+    plain = Case(
+        "fc_s8", {f: params[f] for f in layers.FC}, (rows.reshape(-1), w.reshape(n, k), bias, mult, "out"), n, 0, expected
+    )
     yield Candidate("fc_s8", plain, C99, n * k)
     forms = ((0, "fc_s8_dsp"), (1, "fc_s8_dsp unrolled"), (2, "fc_s8_dsp widened"))
     for unrolled, name in forms if dsp.pays("fc", {"in_c": k, "out_c": n}) else ():
@@ -277,7 +279,9 @@ def costs(rows: list[Row]) -> dict[str, np.ndarray]:
                 units = p["out_w"] / 2 if c.kernel == "conv_s8_dsp" else -(-p["out_w"] // (8 if p["rows"] == 2 else 4))
                 taps, n = 9 * p["in_c"], p["out_c"]
                 features = [1, taps, n, taps * n]
-            elif c.kernel == "dwconv_s8_dsp" and layer.startswith("depthwise 3x3 ") and p["stride_w"] < 3 and p["dilation_w"] == 1:
+            elif (
+                c.kernel == "dwconv_s8_dsp" and layer.startswith("depthwise 3x3 ") and p["stride_w"] < 3 and p["dilation_w"] == 1
+            ):
                 units, features = -(-p["in_c"] // 4), [1, 0, p["out_w"], 0]
             else:
                 continue

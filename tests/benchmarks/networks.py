@@ -3,9 +3,10 @@
 python tests/benchmarks/networks.py [-b BOARD] [--float] [-O ram -O balanced ...] [network ...]
 
 The cost is what `edgec profile` counts under QEMU: modelled cycles on a Cortex-M4, instructions on other cores. TFLM is
-TensorFlow Lite Micro with CMSIS-NN at its default optimisation levels, counted in the same way; with --float, its float kernels. The records are
-published results of real STM32L4R5 boards, whose memories have wait states.
+TensorFlow Lite Micro with CMSIS-NN at its default optimisation levels, counted in the same way; with --float, its float
+kernels. The records are published results of real STM32L4R5 boards, whose memories have wait states.
 """
+
 from __future__ import annotations
 
 import argparse
