@@ -15,6 +15,7 @@ import kernel_lib
 import numpy as np
 
 GUARD = 16
+C_TYPES = {"float32": "float"}  # where it is not the name of the dtype with _t
 TARGETS = {  # emulated machine: (compiler flags, start of code, start of RAM)
     "mps2-an386": (("-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"), 0x00000000, 0x20000000),
     "mps2-an505": (("-mcpu=cortex-m33", "-mfloat-abi=soft"), 0x10000000, 0x38000000),
@@ -142,7 +143,8 @@ def write(folder: Path, cases: Sequence[Case]) -> Path:
             elif isinstance(a, int):
                 args.append(str(a))
             elif isinstance(a, list):
-                before.append(f"const {a[0].dtype.name}_t *a{j}[] = {{{', '.join(f'own({array(r)}, {r.nbytes})' for r in a)}}};")
+                kind = C_TYPES.get(a[0].dtype.name, f"{a[0].dtype.name}_t")
+                before.append(f"const {kind} *a{j}[] = {{{', '.join(f'own({array(r)}, {r.nbytes})' for r in a)}}};")
                 args.append(f"a{j}")
             else:
                 args.append(f"own({array(a)}, {np.asarray(a).nbytes})")
